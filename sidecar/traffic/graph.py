@@ -1,0 +1,145 @@
+"""
+The graph: everything that one config says about traffic, compiled once and never changed.
+
+A reload makes a new graph and swaps it in; exchanges in flight keep the one they began on, and the same engines serve both.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from sidecar.model.errors import Refused
+from sidecar.model.facts import Mode
+from sidecar.model.sampling import Sampler, from_environ
+from sidecar.runtime.runtime import Runtime
+from sidecar.traffic.chain import EMPTY, Chain, Policy
+from sidecar.traffic.destinations import Destinations, Endpoint
+from sidecar.traffic.router import Absolute, Route, Router, Way, read_absolute, read_authority
+from sidecar.traffic.spec import TrafficSpec
+from sidecar.traffic.upstreams.http import Config as UpstreamConfig
+from sidecar.traffic.upstreams.http import HttpUpstream
+from sidecar.traffic.wire.dial import Dialer
+from sidecar.traffic.wire.head import RequestHead
+from sidecar.traffic.wire.resolver import Resolver, as_literal
+
+_MAX_UNNAMED = 1024
+"""Destinations that no upstream names and whose connections are kept; the one used longest ago makes room."""
+
+
+class Graph:
+    """Routes, destinations and identity of one config; `way` finds where a call goes."""
+
+    def __init__(self, traffic: TrafficSpec, routes: list[Route], dialer: Dialer, runtime: Runtime, sampler: Sampler) -> None:
+        self.router = Router(routes)
+        self.sampler = sampler
+        self.agent = traffic.identity.agent or runtime.environ.get("SIDECAR_AGENT_ID", "")
+        self.task = traffic.identity.task or runtime.environ.get("SIDECAR_AGENT_TASK_ID", "")
+        self._default = traffic.default
+        self._dialer = dialer
+        self._runtime = runtime
+        self._unnamed: OrderedDict[tuple[str, str, int], Route] = OrderedDict()
+        self._evicted: list[HttpUpstream] = []
+        self.upstreams = tuple(dict.fromkeys(route.upstream for route in routes))
+
+    def way(self, request: RequestHead) -> Way:
+        """Find where a request with an origin-form or absolute-form target goes; raises `Refused`."""
+        if request.target[:1] == b"/":
+            return self.router.gateway(request)
+        absolute = read_absolute(request.target, request.method)
+        route = self.router.by_destination(absolute.scheme, absolute.host, absolute.port, absolute.path)
+        if route is None:
+            if self._default != "forward":
+                raise Refused("destination_denied", f"{absolute.host}:{absolute.port} is no configured upstream")
+            route = self._unnamed_route(absolute)
+        return Way(Mode.FORWARD, route, absolute.path, absolute.host, absolute.port, absolute.authority, absolute.path)
+
+    def tunnel(self, request: RequestHead) -> Way:
+        """Find what a CONNECT leads to; raises `Refused`."""
+        host, port = read_authority(request.target, None)
+        route = self.router.tunnel(host, port)
+        if route is None:
+            if self._default == "deny":
+                raise Refused("destination_denied", f"{host}:{port} is no configured upstream")
+            shown = f"[{host}]" if ":" in host else host
+            route = self._unnamed_route(Absolute("https", host, port, f"{shown}:{port}".encode(), b"/"))
+        if route.connect != "tunnel":
+            raise Refused("connect_denied", f"{host}:{port} is not to be tunnelled")
+        return Way(Mode.CONNECT, route, request.target, host, port, b"", request.target)
+
+    def _unnamed_route(self, absolute: Absolute) -> Route:
+        key = (absolute.scheme, absolute.host, absolute.port)
+        route = self._unnamed.get(key)
+        if route is not None:
+            self._unnamed.move_to_end(key)
+            return route
+        shown = f"[{absolute.host}]" if ":" in absolute.host else absolute.host
+        config = UpstreamConfig(url=f"{absolute.scheme}://{shown}:{absolute.port}")
+        upstream = HttpUpstream("", config, self._runtime, named_by_config=False)
+        upstream.reach_by(self._dialer)
+        route = self._unnamed[key] = Route("", b"", upstream, EMPTY, "tunnel", baggage=False)
+        if len(self._unnamed) > _MAX_UNNAMED:
+            self._evicted.append(self._unnamed.popitem(last=False)[1].upstream)
+        return route
+
+    def tick(self, now: float) -> None:
+        """Let every pool look after its idle connections and waiting calls."""
+        for upstream in self.upstreams:
+            upstream.pool.tick(now)
+        for route in self._unnamed.values():
+            route.upstream.pool.tick(now)
+        if self._evicted:
+            for upstream in self._evicted:
+                upstream.pool.tick(now)
+            self._evicted = [upstream for upstream in self._evicted if upstream.pool.open_count]
+
+    async def close(self) -> None:
+        """Close the connections to destinations that no upstream names; named upstreams are closed by who built them."""
+        for route in self._unnamed.values():
+            await route.upstream.stop()
+        for upstream in self._evicted:
+            await upstream.stop()
+
+
+def compile_graph(
+    traffic: TrafficSpec, policies: Mapping[str, Policy], upstreams: Mapping[str, HttpUpstream], runtime: Runtime
+) -> Graph:
+    """
+    Compile the routes; `policies` and `upstreams` are what their modules built, by id.
+
+    Gives each upstream the dialer of this graph, so that address rules change for all of them at once.
+    """
+    spec = traffic.destinations
+    resolver = Resolver(ttl_s=float(spec.dns_ttl), timeout_s=float(spec.dns_timeout), clock=runtime.clock)
+    destinations = Destinations(
+        allow_loopback=spec.allow_loopback,
+        allow_private=spec.allow_private,
+        own=lambda: _own_addresses(runtime),
+        configured=frozenset(_loopback_ports(upstreams.values())),
+    )
+    dialer = Dialer(resolver, destinations, attempt_delay_s=float(spec.attempt_delay))
+    for upstream in upstreams.values():
+        upstream.reach_by(dialer)
+    routes = [
+        Route(
+            name,
+            (route.path or "").encode(),
+            upstreams[route.upstream],
+            Chain([policies[policy] for policy in route.policies]),
+            route.connect,
+            baggage=route.baggage,
+        )
+        for name, route in traffic.routes.items()
+    ]
+    sampler, _warning = from_environ(runtime.environ)
+    return Graph(traffic, routes, dialer, runtime, sampler)
+
+
+def _own_addresses(runtime: Runtime) -> Iterable[Endpoint]:
+    own = runtime.services.get("own_addresses", ())
+    return own() if callable(own) else own
+
+
+def _loopback_ports(upstreams: Iterable[HttpUpstream]) -> Iterable[Endpoint]:
+    for upstream in upstreams:
+        literal = as_literal(upstream.host)
+        if upstream.host == "localhost" or literal.startswith("127.") or literal == "::1":
+            yield ("localhost", upstream.port)

@@ -1,0 +1,70 @@
+"""
+Who calls: Proxy-Authorization first, then x-agent-id and x-agent-task-id, then baggage, then the config (in this order).
+
+The credential and the two fields never reach the upstream; `wire.head` has taken them out already.
+"""
+
+import base64
+import hmac
+from collections.abc import Mapping
+
+from sidecar.model.baggage import find
+from sidecar.model.errors import Refused
+from sidecar.model.spec import Secret
+from sidecar.traffic.wire.head import RequestHead
+
+_LONGEST = 256
+"""Characters of an id that are kept; a longer one is cut, because it names a metric series and a span attribute."""
+
+
+class Doorkeeper:
+    """Checks who may use a listener; with no `users` everybody may, and a Proxy-Authorization user is a name, not a proof."""
+
+    def __init__(self, users: Mapping[str, Secret]) -> None:
+        self._passwords = {user: password.reveal().encode() for user, password in users.items()}
+
+    def admit(self, authorization: bytes) -> str:
+        """Return the user of a Proxy-Authorization value, or ""; raises `Refused("proxy_auth_required")`."""
+        named = basic_user(authorization) if authorization else None
+        if not self._passwords:
+            return named[0] if named is not None else ""
+        if named is None:
+            raise Refused("proxy_auth_required", "Proxy-Authorization: Basic is missing")
+        user, password = named
+        # An unknown user costs the same comparison, so that time does not tell names.
+        expected = self._passwords.get(user, b"\0")
+        if not hmac.compare_digest(expected, password.encode()) or user not in self._passwords:
+            raise Refused("proxy_auth_required", "the user or the password is wrong")
+        return user
+
+
+def basic_user(authorization: bytes) -> tuple[str, str] | None:
+    """Return (user, password) of a Basic credential (RFC 7617), or None for anything else."""
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (user, password) if colon else None
+
+
+def agent_of(request: RequestHead, user: str, default: str) -> str:
+    """The agent's id; `user` is what the doorkeeper returned, `default` comes from the config or the environment."""
+    if user:
+        return user[:_LONGEST]
+    if request.agent:
+        return request.agent[:_LONGEST].decode("utf-8", "replace")
+    if request.baggage:
+        return find(request.baggage, b"agent.id")[:_LONGEST] or default
+    return default
+
+
+def task_of(request: RequestHead, default: str) -> str:
+    """The task's id, from x-agent-task-id, else from baggage, else from the config or the environment."""
+    if request.task:
+        return request.task[:_LONGEST].decode("utf-8", "replace")
+    if request.baggage:
+        return find(request.baggage, b"agent.task.id")[:_LONGEST] or default
+    return default

@@ -1,0 +1,322 @@
+"""
+The port that agents talk to: forward proxy, CONNECT and gateway in one.
+
+    http: {endpoint: 127.0.0.1:4140, max_connections: 4096}
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.model.exchange import Exchange
+from sidecar.model.spec import Duration, Secret, Size, Spec
+from sidecar.runtime.runtime import Health, Runtime, State
+from sidecar.traffic.graph import Graph
+from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
+from sidecar.traffic.router import Way
+from sidecar.traffic.upstreams.http import HttpUpstream
+from sidecar.traffic.wire.answer import error_response
+from sidecar.traffic.wire.call import Call
+from sidecar.traffic.wire.head import RequestHead
+from sidecar.traffic.wire.inbound import Inbound
+from sidecar.traffic.wire.tunnel import Tunnel
+
+_log = logging.getLogger(__name__)
+
+_TICK_S = 0.04
+"""How often deadlines are looked at; a client that hung up while paused is found within this time."""
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Spec):
+    """Where to listen, whom to let in, and what one connection may cost."""
+
+    endpoint: str = "127.0.0.1:4140"
+    """Address and port; port 0 takes a free one."""
+    users: dict[str, Secret] = field(default_factory=dict)
+    """Users and passwords for Proxy-Authorization; when set, everybody has to be one of them."""
+    allow_unauthenticated: bool = False
+    """Let anybody in on a non-loopback address; without it such an endpoint needs `users`."""
+    max_connections: int = 4096
+    """Connections of agents at once."""
+    max_header_bytes: Size = Size("64KiB")
+    """Longest request head."""
+    max_header_count: int = 128
+    """Most header fields."""
+    max_url_bytes: Size = Size("16KiB")
+    """Longest request target."""
+    max_body_bytes: Size | None = None
+    """Longest request body; default: no bound."""
+    max_pipelined_bytes: Size = Size("64KiB")
+    """Requests that may wait behind the one that is being answered."""
+    header_timeout: Duration = Duration("10s")
+    """From the first byte of a request head to its last."""
+    idle_timeout: Duration = Duration("5m")
+    """Longest silence in the middle of a request body."""
+    keep_alive_timeout: Duration = Duration("75s")
+    """How long a connection without a request is kept."""
+    tunnel_idle_timeout: Duration = Duration("1h")
+    """Longest silence in a tunnel (CONNECT, WebSocket)."""
+
+    def __post_init__(self) -> None:
+        host, _port = read_endpoint(self.endpoint)
+        if not _is_loopback(host) and not self.users and not self.allow_unauthenticated:
+            raise ValueError(
+                f"endpoint {self.endpoint} can be reached from elsewhere: set `users`, or `allow_unauthenticated: true`"
+            )
+        if self.max_connections < 1 or self.max_header_count < 1:
+            raise ValueError("max_connections and max_header_count have to be 1 or more")
+
+
+def read_endpoint(endpoint: str) -> tuple[str, int]:
+    """Return (host, port) of `host:port` or `[v6]:port`; raises ValueError."""
+    host, colon, port = endpoint.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not port.isdigit() or int(port) > 65535 or not host:
+        raise ValueError(f"endpoint has to look like 127.0.0.1:4140 or [::1]:4140, not {endpoint!r}")
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class HttpListener:
+    """Accepts agents' connections and keeps what they share: graph, limits, date, counters, the tick."""
+
+    def __init__(self, name: str, config: Config, runtime: Runtime) -> None:
+        self.name = name
+        self.config = config
+        self.runtime = runtime
+        self.doorkeeper = Doorkeeper(config.users)
+        self.max_header_bytes = int(config.max_header_bytes)
+        self.max_header_count = config.max_header_count
+        self.max_url_bytes = int(config.max_url_bytes)
+        self.max_body_bytes = int(config.max_body_bytes or 0)
+        self.max_pipelined_bytes = int(config.max_pipelined_bytes)
+        self.header_timeout_s = float(config.header_timeout)
+        self.idle_timeout_s = float(config.idle_timeout)
+        self.keep_alive_timeout_s = float(config.keep_alive_timeout)
+        self.tunnel_idle_timeout_s = float(config.tunnel_idle_timeout)
+        self.is_draining = False
+        self.graph: Graph
+        self.date = formatdate(usegmt=True).encode()
+        self.now: Callable[[], float] = runtime.clock.monotonic
+        self._pseudonym = b"agent-sre-%08x" % runtime.rng.getrandbits(32)
+        self.via_line = b"Via: 1.1 " + self._pseudonym
+        self._connections: set[Inbound] = set()
+        self._tunnels: dict[Tunnel, Call] = {}
+        self._work: dict[Call, asyncio.Task[None]] = {}
+        self._retired: list[Graph] = []
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._endpoint: tuple[str, int] | None = None
+        metrics = runtime.metrics
+        self._accepted = metrics.counter("traffic.listeners.http.connections", "Connections that agents opened.", listener=name)
+        metrics.gauge(
+            "traffic.listeners.http.open_connections", "Connections of agents.", read=lambda: len(self._connections), listener=name
+        )
+        metrics.gauge("traffic.listeners.http.tunnels", "Tunnels that are open.", read=lambda: len(self._tunnels), listener=name)
+
+    # life
+
+    def serve(self, graph: Graph) -> None:
+        """Send new exchanges through this graph; those in flight stay on theirs."""
+        if hasattr(self, "graph") and self.graph is not graph:
+            self._retired.append(self.graph)
+        self.graph = graph
+
+    async def start(self) -> None:
+        """Bind and listen; raises OSError where the endpoint cannot be bound."""
+        loop = asyncio.get_running_loop()
+        host, port = read_endpoint(self.config.endpoint)
+        self._server = await loop.create_server(lambda: Inbound(self), host, port, backlog=_BACKLOG, reuse_address=True)
+        address = self._server.sockets[0].getsockname()
+        self._endpoint = (address[0], address[1])
+        self._ticking = loop.call_later(_TICK_S, self._tick)
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where it listens; known after `start`."""
+        assert self._endpoint is not None, "the listener has not been started"
+        return self._endpoint
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges and tunnels that are under way."""
+        return sum(inbound.exchange is not None for inbound in self._connections) + len(self._tunnels)
+
+    def exchanges(self) -> list[Exchange]:
+        """The exchanges that are under way, tunnels included."""
+        calls = [*(inbound.call for inbound in self._connections), *self._tunnels.values()]
+        return [call.exchange for call in calls if call is not None]
+
+    def health(self) -> Health:
+        """Ready between start and drain."""
+        if self._server is None:
+            return Health(State.STOPPED if self.is_draining else State.STARTING)
+        return Health(State.STOPPED, "draining") if self.is_draining else Health(State.OK)
+
+    def stop_accepting(self) -> None:
+        """Close the port; connections that are open stay."""
+        self.is_draining = True
+        if self._server is not None:
+            self._server.close()
+
+    async def drain(self, seconds: float) -> int:
+        """Wait until every exchange has ended, `seconds` at most; then cut the others and return how many those were."""
+        self.is_draining = True
+        for inbound in tuple(self._connections):
+            inbound.drain()
+        deadline = self.now() + seconds
+        while self.in_flight and self.now() < deadline:
+            await asyncio.sleep(_TICK_S)
+        cut = self.in_flight
+        for inbound in tuple(self._connections):
+            inbound.cut()
+        for tunnel in tuple(self._tunnels):
+            tunnel.end("draining")
+        return cut
+
+    async def stop(self) -> None:
+        """Stop listening, end whatever is open, and close what belongs to the graph."""
+        self.stop_accepting()
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+        for inbound in tuple(self._connections):
+            inbound.cut()
+            inbound.transport.abort()
+        for tunnel in tuple(self._tunnels):
+            tunnel.end("draining")
+        for task in tuple(self._work.values()):
+            task.cancel()
+        await asyncio.gather(*self._work.values(), return_exceptions=True)
+        for graph in (*self._retired, *([self.graph] if hasattr(self, "graph") else [])):
+            await graph.close()
+        server, self._server = self._server, None
+        if server is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(server.wait_closed(), 1.0)
+
+    # for Inbound
+
+    def opened(self, inbound: Inbound) -> None:
+        """Take a new connection in, or answer that there are too many."""
+        self._accepted.value += 1
+        if len(self._connections) + len(self._tunnels) < self.config.max_connections:
+            self._connections.add(inbound)
+            return
+        self.count_refused("too_many_connections")
+        refused = Refused("too_many_connections", f"{self.config.max_connections} connections are open", retry_after_s=1.0)
+        answer = error_response(refused, date=self.date, via=self.via_line, keep_alive=False, is_head=False)
+        inbound.transport.write(answer)
+        inbound.transport.close()
+
+    def closed(self, inbound: Inbound) -> None:
+        """Forget a connection: it is closed, or a tunnel now."""
+        self._connections.discard(inbound)
+
+    def identify(self, exchange: Exchange, request: RequestHead, way: Way, user: str) -> None:
+        """Fill in who calls, where to, and by which names the call goes."""
+        route = way.route
+        exchange.mode = way.mode
+        exchange.scheme = route.upstream.scheme
+        exchange.host = way.host
+        exchange.port = way.port
+        exchange.target = way.asked
+        exchange.agent = agent_of(request, user, self.graph.agent)
+        exchange.task = task_of(request, self.graph.task)
+        exchange.route = route.name
+        exchange.upstream = route.upstream.name
+
+    def is_own_via(self, via: tuple[bytes, ...]) -> bool:
+        """True when a request has been here before."""
+        return bool(via) and any(self._pseudonym in value for value in via)
+
+    def count_refused(self, code: str) -> None:
+        """Count an error of ours by its code."""
+        self.runtime.metrics.counter("traffic.refused", "Calls that the sidecar answered with an error of its own.", code=code).value += 1
+
+    # tunnels
+
+    def dial_tunnel(self, call: Call, upstream: HttpUpstream) -> None:
+        """Connect to the destination of a CONNECT, in a task that ends with it or with the client."""
+        self._own(call, self._dial_tunnel(call, upstream))
+
+    async def _dial_tunnel(self, call: Call, upstream: HttpUpstream) -> None:
+        timeout_s = float(upstream.config.connect_timeout)
+        try:
+            async with asyncio.timeout(timeout_s):
+                sock, address = await upstream.dial()
+        except TimeoutError:
+            call.not_connected(UpstreamFailed("connect_timeout", f"not within {timeout_s} s"))
+            return
+        except Refused as refused:
+            call.not_connected(refused)
+            return
+        tunnel = call.tunnel_reached(address)
+        if tunnel is None:
+            sock.close()
+            return
+        await tunnel.join(sock)
+
+    def tunnel_opened(self, tunnel: Tunnel, call: Call) -> None:
+        """Watch over a tunnel."""
+        self._tunnels[tunnel] = call
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """Forget a tunnel."""
+        self._tunnels.pop(tunnel, None)
+
+    # work that needs waiting
+
+    def _own(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._work[call] = task
+        task.add_done_callback(lambda done: self._worked(call, done))
+
+    def _worked(self, call: Call, task: "asyncio.Task[None]") -> None:
+        if self._work.get(call) is task:
+            del self._work[call]
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a call failed inside the sidecar", exc_info=task.exception())
+            call.refuse(Refused("internal"))
+
+    def cancel_work_of(self, call: Call) -> None:
+        """End the task of a call that is over."""
+        task = self._work.pop(call, None) if self._work else None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ticking = loop.call_later(_TICK_S, self._tick)
+        now = self.now()
+        date = formatdate(usegmt=True).encode()
+        self.date = date
+        for inbound in tuple(self._connections):
+            inbound.tick(now)
+        for tunnel in tuple(self._tunnels):
+            tunnel.tick(now)
+        self.graph.tick(now)
+        for graph in self._retired:
+            graph.tick(now)
+
+
+def build(name: str, config: Config, runtime: Runtime) -> HttpListener:
+    """Make the listener; it binds when it starts."""
+    return HttpListener(name, config, runtime)
+

@@ -1,0 +1,154 @@
+"""
+Which route a call takes: by path prefix (gateway), or by the destination's host and port (forward proxy and CONNECT).
+
+Both lead to the same route object, so the same destination gets the same policies and names whichever way it is reached.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from sidecar.model.errors import Refused
+from sidecar.model.facts import Mode
+from sidecar.traffic.chain import Chain
+from sidecar.traffic.spec import Connect
+from sidecar.traffic.upstreams.http import HttpUpstream
+from sidecar.traffic.wire.head import RequestHead
+
+
+class Route:
+    """One compiled way: everything that an exchange needs of the config, bound once."""
+
+    __slots__ = ("baggage", "chain", "connect", "name", "prefix", "upstream")
+
+    def __init__(self, name: str, prefix: bytes, upstream: HttpUpstream, chain: Chain, connect: Connect, *, baggage: bool) -> None:
+        self.name = name
+        self.prefix = prefix
+        self.upstream = upstream
+        self.chain = chain
+        self.connect = connect
+        self.baggage = baggage
+
+
+@dataclass(slots=True)
+class Way:
+    """
+    Where one call goes.
+
+    `target` is the request target for the upstream and `host_line` the value of its Host; `asked` is the target as the
+    agent sent it, without scheme and authority.
+    """
+
+    mode: Mode
+    route: Route
+    target: bytes
+    host: str
+    port: int
+    host_line: bytes
+    asked: bytes
+
+
+class Router:
+    """The routes of one graph, looked up in constant time for all but nested prefixes."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self.routes = tuple(routes)
+        by_segment: dict[bytes, list[Route]] = {}
+        by_destination: dict[tuple[str, str, int], list[Route]] = {}
+        for route in routes:
+            if route.prefix:
+                by_segment.setdefault(_first_segment(route.prefix), []).append(route)
+            upstream = route.upstream
+            by_destination.setdefault((upstream.scheme, upstream.host, upstream.port), []).append(route)
+        self._by_segment = {
+            segment: tuple(sorted(found, key=lambda route: -len(route.prefix))) for segment, found in by_segment.items()
+        }
+        self._by_destination = {
+            destination: tuple(sorted(found, key=lambda route: -len(route.upstream.base)))
+            for destination, found in by_destination.items()
+        }
+
+    def gateway(self, request: RequestHead) -> Way:
+        """Find the route of an origin-form target; raises `Refused("route_unknown")`."""
+        target = request.target
+        end = target.find(b"/", 1)
+        for segment in (target[: end + 1], b"/"):
+            for route in self._by_segment.get(segment, ()):
+                prefix = route.prefix
+                if target.startswith(prefix):
+                    upstream = route.upstream
+                    target_there = upstream.base + target[len(prefix) - 1 :]
+                    return Way(Mode.GATEWAY, route, target_there, upstream.host, upstream.port, upstream.authority, target)
+        raise Refused("route_unknown", f"no route begins with the path of {_shown(target)}")
+
+    def by_destination(self, scheme: str, host: str, port: int, path: bytes) -> Route | None:
+        """Find the route of a destination: the one whose upstream has the longest matching path, else the first."""
+        found = self._by_destination.get((scheme, host, port))
+        if found is None:
+            return None
+        for route in found:
+            base = route.upstream.base
+            if path.startswith(base) and path[len(base) : len(base) + 1] in (b"", b"/", b"?"):
+                return route
+        return found[0]
+
+    def tunnel(self, host: str, port: int) -> Route | None:
+        """Find the route of a CONNECT destination, whatever its upstream speaks inside."""
+        return self.by_destination("https", host, port, b"/") or self.by_destination("http", host, port, b"/")
+
+
+@dataclass(slots=True)
+class Absolute:
+    """An absolute-form target taken apart; `path` is origin-form, byte for byte, `*` for OPTIONS without a path."""
+
+    scheme: str
+    host: str
+    port: int
+    authority: bytes
+    path: bytes
+
+
+def read_absolute(target: bytes, method: bytes) -> Absolute:
+    """Take an absolute-form target apart (RFC 9112 section 3.2.2); raises `Refused("bad_target")`."""
+    scheme, separator, rest = target.partition(b"://")
+    lowered = scheme.lower()
+    if not separator or lowered not in (b"http", b"https"):
+        raise Refused("bad_target", "the target is neither a path nor an http:// URL")
+    ends = [place for place in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if place >= 0]
+    end = min(ends, default=len(rest))
+    authority, path = rest[:end], rest[end:]
+    if b"@" in authority:
+        raise Refused("bad_target", "the URL has user information (RFC 9110 section 4.2.4)")
+    if b"#" in path:
+        raise Refused("bad_target", "the URL has a fragment")
+    if not path:
+        path = b"*" if method == b"OPTIONS" else b"/"
+    elif path[:1] == b"?":
+        path = b"/" + path
+    host, port = read_authority(authority, 443 if lowered == b"https" else 80)
+    return Absolute(lowered.decode(), host, port, authority, path)
+
+
+def read_authority(authority: bytes, default_port: int | None) -> tuple[str, int]:
+    """Return (host in lower case without brackets, port); raises `Refused("bad_target")`."""
+    try:
+        parts = urlsplit(b"//" + authority)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise Refused("bad_target", "the authority is not host:port") from None
+    shown = authority.rpartition(b":")[0] if authority.rfind(b":") > authority.rfind(b"]") else authority
+    if not host or b"@" in authority or (port is None and (default_port is None or shown != authority)):
+        raise Refused("bad_target", "the authority is not host:port")
+    if port is None:
+        assert default_port is not None
+        port = default_port
+    if port == 0 or b"%" in host or any(byte <= 32 or byte >= 127 for byte in host):
+        raise Refused("bad_target", "the authority is not host:port")
+    return host.decode().rstrip("."), port
+
+
+def _first_segment(prefix: bytes) -> bytes:
+    return prefix[: prefix.find(b"/", 1) + 1]
+
+
+def _shown(target: bytes) -> str:
+    return target.partition(b"?")[0][:80].decode("latin-1")

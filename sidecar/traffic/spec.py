@@ -1,0 +1,76 @@
+"""What a person may write under `traffic:` beside its components: routes, destinations, identity."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sidecar.model.spec import Duration, Spec
+
+Connect = Literal["tunnel", "intercept", "deny"]
+Default = Literal["forward", "tunnel", "deny"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSpec(Spec):
+    """
+    One way through the sidecar.
+
+    A gateway call takes it by `path`, a prefix that is cut off before the rest is appended to the upstream's url; a
+    forward-proxied call by the upstream's host and port (and the path of its url, the longest first).
+    """
+
+    upstream: str
+    """The upstream's id, as in `http/openai`."""
+    path: str | None = None
+    """Gateway prefix: begins and ends with `/`; without it the route is taken in forward mode only."""
+    policies: tuple[str, ...] = ()
+    """Ids of policies, outermost first, in the order that the architecture gives."""
+    connect: Connect = "tunnel"
+    """What a CONNECT to this upstream's host and port gets."""
+    baggage: bool = False
+    """Pass the agent's W3C baggage on to this upstream."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None and not (self.path.startswith("/") and self.path.endswith("/")):
+            raise ValueError(f"path has to begin and end with '/', as in '/openai/', not {self.path!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationsSpec(Spec):
+    """Which addresses may be reached; checked after resolution, on the very address that is then connected to."""
+
+    allow_loopback: bool = False
+    """Reach loopback ports that no upstream names (`sidecar exec` sets it)."""
+    allow_private: bool = True
+    """Reach private ranges (RFC 1918, RFC 4193, 100.64.0.0/10)."""
+    dns_ttl: Duration = Duration("30s")
+    """How long a resolved name is kept."""
+    dns_timeout: Duration = Duration("5s")
+    """How long a name may take to resolve."""
+    attempt_delay: Duration = Duration("250ms")
+    """Head start of one address over the next (RFC 8305, Connection Attempt Delay)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySpec(Spec):
+    """Who calls, where the call itself does not say."""
+
+    agent: str = ""
+    """Agent id; default `${env:SIDECAR_AGENT_ID}`."""
+    task: str = ""
+    """Task id; default `${env:SIDECAR_AGENT_TASK_ID}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSpec(Spec):
+    """The data plane."""
+
+    listeners: dict[str, Any] = field(default_factory=lambda: {"http": None})
+    policies: dict[str, Any] = field(default_factory=dict)
+    upstreams: dict[str, Any] = field(default_factory=dict)
+    routes: dict[str, RouteSpec] = field(default_factory=dict)
+    default: Default = "forward"
+    """Unknown destinations: `forward` plain calls and tunnel CONNECT, only `tunnel` CONNECT, or `deny` both."""
+    destinations: DestinationsSpec = field(default_factory=DestinationsSpec)
+    identity: IdentitySpec = field(default_factory=IdentitySpec)
+    drain: Duration = Duration("30s")
+    """How long calls in flight may take to end after SIGTERM."""

@@ -1,0 +1,52 @@
+"""The responses that the sidecar makes itself: errors that say so, and 200 to CONNECT."""
+
+import math
+
+from sidecar.dialects import plain
+from sidecar.model.errors import Refused
+
+_REASONS = {
+    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 407: "Proxy Authentication Required", 408: "Request Timeout",
+    413: "Content Too Large", 414: "URI Too Long", 417: "Expectation Failed", 431: "Request Header Fields Too Large",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+    504: "Gateway Timeout", 505: "HTTP Version Not Supported", 508: "Loop Detected",
+}  # fmt: skip
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def error_response(refused: Refused, *, date: bytes, via: bytes, keep_alive: bool, is_head: bool) -> bytes:
+    """
+    Build the whole error response.
+
+    `x-should-retry` is what the SDKs of OpenAI, Anthropic and Groq obey before any status; `Retry-After` is whole seconds.
+    """
+    meaning = refused.meaning
+    body = plain.error(refused)
+    lines = [
+        b"HTTP/1.1 %d %b" % (meaning.status, _REASONS.get(meaning.status, "Error").encode()),
+        b"Date: " + date,
+        via,
+        b"Content-Type: " + plain.CONTENT_TYPE,
+        b"Content-Length: %d" % len(body),
+        b"x-sidecar-error: " + refused.code.encode(),
+        b"x-should-retry: true" if meaning.retry else b"x-should-retry: false",
+    ]
+    if refused.retry_after_s is not None:
+        lines.append(b"Retry-After: %d" % math.ceil(refused.retry_after_s))
+    if meaning.status == 407:
+        lines.append(b'Proxy-Authenticate: Basic realm="agent-sre-sidecar", charset="UTF-8"')
+    if not keep_alive:
+        lines.append(b"Connection: close")
+    head = b"\r\n".join([*lines, b"", b""])
+    return head if is_head else head + body
+
+
+def tunnel_opened(via: bytes) -> bytes:
+    """The answer to a CONNECT that succeeded; a 2xx to CONNECT has no framing (RFC 9110 section 9.3.6)."""
+    return b"HTTP/1.1 200 Connection established\r\n" + via + b"\r\n\r\n"
+
+
+def options_answer(*, date: bytes, via: bytes) -> bytes:
+    """The answer to `OPTIONS *`, which asks about the server itself (RFC 9110 section 9.3.7)."""
+    return b"\r\n".join([b"HTTP/1.1 204 No Content", b"Date: " + date, via, b"", b""])

@@ -1,0 +1,212 @@
+"""
+Bodies in motion: where a message ends, found without holding any of it.
+
+Each body has two ways to be fed. `relay(data)` returns the bytes to write for a peer that gets the body in the same
+framing; `payload(data)` returns the content alone, for stages and for peers that get another framing. After either,
+`done` says whether the body has ended, and `rest` holds what came behind it. `size` counts content bytes.
+
+Chunks are judged strictly (RFC 9112 section 7.1) and leave re-framed: extensions are dropped, sizes are canonical, and
+trailers stand in `trailers` and behind the last chunk. Where the bytes that came are canonical already they leave as they are.
+"""
+
+from sidecar.model.errors import Refused
+
+_HEX = b"0123456789abcdefABCDEF"
+_MAX_SIZE_LINE_BYTES = 256
+"""Chunk size and extensions; nobody uses extensions, and longer ones are an attack (CVE-2019-9512 and kin)."""
+_MAX_TRAILER_BYTES = 16 * 1024
+_NOT_IN_TRAILERS = frozenset(
+    (b"content-length", b"transfer-encoding", b"host", b"trailer", b"te", b"connection", b"upgrade", b"keep-alive",
+     b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type",
+     b"content-range", b"traceparent", b"tracestate", b"baggage", b"x-agent-id", b"x-agent-task-id")
+)  # fmt: skip
+"""Fields that must not come as trailers (RFC 9110 section 6.5.1): framing, routing, authentication, identity."""
+
+
+class LengthBody:
+    """A body of a known number of bytes."""
+
+    __slots__ = ("_left", "done", "rest", "size")
+
+    trailers: tuple[bytes, ...] = ()
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.done = length == 0
+        self.rest = b""
+        self.size = 0
+
+    def relay(self, data: bytes) -> bytes:
+        count = len(data)
+        left = self._left
+        if count > left:
+            self.rest = data[left:]
+            data = data[:left]
+            count = left
+        self._left = left - count
+        self.size += count
+        self.done = left == count
+        return data
+
+    payload = relay
+
+    @property
+    def may_end_with_connection(self) -> bool:
+        return False
+
+
+class EndlessBody:
+    """A body that ends with the connection (RFC 9112 section 6.3, rule 8)."""
+
+    __slots__ = ("done", "rest", "size")
+
+    trailers: tuple[bytes, ...] = ()
+
+    def __init__(self) -> None:
+        self.done = False
+        self.rest = b""
+        self.size = 0
+
+    def relay(self, data: bytes) -> bytes:
+        self.size += len(data)
+        return data
+
+    payload = relay
+
+    @property
+    def may_end_with_connection(self) -> bool:
+        return True
+
+
+class ChunkedBody:
+    """A chunked body; raises `Refused("bad_chunk")` at the first byte that RFC 9112 does not allow."""
+
+    __slots__ = ("_left", "_line", "_part", "done", "rest", "size", "trailers")
+
+    def __init__(self) -> None:
+        self._part = _SIZE
+        self._left = 0
+        self._line = b""
+        self.trailers: tuple[bytes, ...] = ()
+        self.done = False
+        self.rest = b""
+        self.size = 0
+
+    def relay(self, data: bytes) -> bytes:
+        if self._part == _SIZE and not self._line:
+            end = self._whole_chunks(data)
+            if end == len(data):
+                return data
+            if end:  # the tail is an incomplete, unusual or last chunk
+                return data[:end] + self._reframed(data[end:])
+        return self._reframed(data)
+
+    def _whole_chunks(self, data: bytes) -> int:
+        """Count off whole canonical chunks from the start of `data`; returns where the first other byte stands."""
+        start = 0
+        total = len(data)
+        while start < total:
+            eol = data.find(b"\r\n", start, start + 10)
+            if eol < 0:
+                break
+            digits = data[start:eol]
+            if not digits or digits.translate(None, _HEX):
+                break
+            size = int(digits, 16)
+            end = eol + 4 + size
+            if size == 0 or end > total or data[end - 2 : end] != b"\r\n":
+                break
+            self.size += size
+            start = end
+        return start
+
+    def _reframed(self, data: bytes) -> bytes:
+        content = self.payload(data)
+        framed = b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+        return framed + self.last_chunk() if self.done else framed
+
+    def last_chunk(self) -> bytes:
+        """The bytes that end the body, trailers included."""
+        if not self.trailers:
+            return b"0\r\n\r\n"
+        return b"0\r\n" + b"".join(line + b"\r\n" for line in self.trailers) + b"\r\n"
+
+    def payload(self, data: bytes) -> bytes:
+        pieces: list[bytes] = []
+        while data and not self.done:
+            if self._part == _CONTENT:
+                piece = data[: self._left]
+                data = data[len(piece) :] if len(piece) < len(data) else b""
+                self._left -= len(piece)
+                self.size += len(piece)
+                pieces.append(piece)
+                if not self._left:
+                    self._part = _CONTENT_END
+            else:
+                data = self._read_line(data)
+        if self.done:
+            self.rest = data
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_line(self, data: bytes) -> bytes:
+        """Take one line (or what is there of it) off `data`; returns what stands behind it."""
+        held = self._line
+        line = held + data if held else data
+        eol = line.find(b"\n", max(0, len(held) - 1))
+        limit = _MAX_TRAILER_BYTES if self._part == _TRAILER else _MAX_SIZE_LINE_BYTES if self._part == _SIZE else 2
+        if (eol if eol >= 0 else len(line)) > limit:
+            raise Refused("bad_chunk", "a chunk's size line or trailer is too long")
+        if eol < 0:
+            if self._part == _CONTENT_END and line != b"\r":
+                raise Refused("bad_chunk", "a chunk does not end with CRLF")
+            self._line = line
+            return b""
+        self._line = b""
+        if line[eol - 1 : eol] != b"\r":
+            raise Refused("bad_chunk", "a line ends with LF alone")
+        self._obey(line[: eol - 1])
+        return line[eol + 1 :]
+
+    def _obey(self, line: bytes) -> None:
+        if self._part == _SIZE:
+            self._left = _size_of(line)
+            self._part = _CONTENT if self._left else _TRAILER
+        elif self._part == _CONTENT_END:
+            if line:
+                raise Refused("bad_chunk", "a chunk is longer than its size")
+            self._part = _SIZE
+        elif line:
+            self._keep_trailer(line)
+        else:
+            self.done = True
+
+    def _keep_trailer(self, line: bytes) -> None:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, _TOKEN_BYTES) or any(byte < 32 and byte != 9 for byte in value):
+            raise Refused("bad_chunk", "a trailer is not a header field")
+        if sum(map(len, self.trailers)) + len(line) > _MAX_TRAILER_BYTES:
+            raise Refused("bad_chunk", f"the trailers have more than {_MAX_TRAILER_BYTES} bytes")
+        if name.lower() not in _NOT_IN_TRAILERS:
+            self.trailers += (line,)
+
+    @property
+    def may_end_with_connection(self) -> bool:
+        return False
+
+
+_SIZE, _CONTENT, _CONTENT_END, _TRAILER = range(4)
+_TOKEN_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def _size_of(line: bytes) -> int:
+    digits, semicolon, extension = line.partition(b";")
+    if semicolon:
+        digits = digits.rstrip(b" \t")  # RFC 9112 section 7.1.1: BWS before an extension
+        if any(byte < 32 and byte != 9 for byte in extension):
+            raise Refused("bad_chunk", "a chunk extension has a control character")
+    if not digits or len(digits) > 15 or digits.translate(None, _HEX):
+        raise Refused("bad_chunk", "a chunk's size is not a hexadecimal number")
+    return int(digits, 16)
+
+
+Body = LengthBody | EndlessBody | ChunkedBody

@@ -1,0 +1,461 @@
+"""
+One call under way: an exchange, the attempt that is made for it, and the response as it goes to the client.
+
+A call is what the pool gives a connection to (`pool.Waiter`) and what an upstream's bytes are pushed to
+(`outbound.Sink`). It ends in exactly one of four ways: the response was written (`_finish`), cut (`_cut`), the client has
+gone, or a tunnel took over.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.model.exchange import Attempt
+from sidecar.model.facts import Mode
+from sidecar.traffic.meter import attempt_finished, begin_attempt, begin_exchange, exchange_finished
+from sidecar.traffic.router import Way
+from sidecar.traffic.wire.answer import CONTINUE, options_answer, tunnel_opened
+from sidecar.traffic.wire.body import Body
+from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead, without_framing
+from sidecar.traffic.wire.outbound import Outbound
+from sidecar.traffic.wire.request import request_head
+from sidecar.traffic.wire.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from sidecar.traffic.listeners.http import HttpListener
+    from sidecar.traffic.wire.inbound import Inbound
+
+_UPLOAD_WINDOW_BYTES = 64 * 1024
+"""Request content that waits for a connection; beyond it the client is paused."""
+_CONTINUE_AFTER_S = 1.0
+"""An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+_LOSES_FRAMING = frozenset(("bad_chunk", "body_bytes", "draining"))
+
+
+class Call:
+    """An exchange under way on a client's connection."""
+
+    __slots__ = (
+        "_attempt", "_continue_at", "_head_out", "_inbound", "_is_waiting", "_is_wrapped", "_listener", "_outbound", "_pending",
+        "_replay", "_response", "_way", "exchange", "request",
+    )  # fmt: skip
+
+    def __init__(self, inbound: "Inbound", listener: "HttpListener", request: RequestHead) -> None:
+        self._inbound = inbound
+        self._listener = listener
+        self.request = request
+        self.exchange = begin_exchange(listener, inbound.client, request)
+        self._way: Way | None = None
+        self._attempt: Attempt | None = None
+        self._outbound: Outbound | None = None
+        self._response: ResponseHead | None = None
+        self._is_waiting = False
+        self._is_wrapped = False
+        self._head_out = b""
+        self._continue_at = 0.0
+        self._pending: list[bytes] = []
+        self._replay: bytes | None = None
+
+    # the way there
+
+    def begin(self, rest: bytes) -> None:
+        """Find where the call goes and send it there; `rest` is what came behind its head."""
+        request, listener = self.request, self._listener
+        self.exchange.when_stopped(self._stop)
+        try:
+            user = listener.doorkeeper.admit(request.proxy_authorization)
+            if request.via and listener.is_own_via(request.via):
+                raise Refused("loop_detected", "the Via field names this sidecar")
+            if request.method == b"CONNECT":
+                self._connect(user, rest)
+                return
+            if request.target == b"*":
+                self._answer_options(rest)
+                return
+            way = self._way = listener.graph.way(request)
+            listener.identify(self.exchange, request, way, user)
+            limit = listener.max_body_bytes
+            if limit and request.length > limit:
+                raise Refused("body_bytes", f"the body has {request.length} bytes, {limit} are allowed")
+            self._forward(way, rest)
+        except Refused as refused:
+            self._refuse_with_rest(refused, rest)
+
+    def _forward(self, way: Way, rest: bytes) -> None:
+        chain = way.route.chain
+        exchange = self.exchange
+        if chain.admit is not None:
+            chain.admit(exchange)
+        attempt = self._begin_attempt(way)
+        if self.request.expects_continue:
+            self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
+        head = request_head(self.request, exchange, attempt, way, self._listener.via_line)
+        content = self._inbound.take_body(self.request, rest)
+        self._send(way, head, content)
+
+    def _begin_attempt(self, way: Way) -> Attempt:
+        attempt = self._attempt = begin_attempt(self.exchange, way.route.upstream, self._listener.runtime.rng)
+        take = way.route.chain.take
+        if take is not None:
+            take(attempt)
+        if self.exchange.stopped:
+            raise Refused("stopped", self.exchange.stopped)
+        return attempt
+
+    def _send(self, way: Way, head: bytes, content: bytes) -> None:
+        pool = way.route.upstream.pool
+        outbound = pool.take()
+        if outbound is not None:
+            self._replay = content if self._may_replay() else None
+            self._send_over(outbound, head + content if content else head)
+            return
+        self._pending = [head, content]
+        self._is_waiting = True
+        try:
+            pool.wait(self)
+        except Refused as refused:
+            self._is_waiting = False
+            self.refuse(refused)
+
+    def _may_replay(self) -> bool:
+        return self._inbound.body is None and self.request.method in _IDEMPOTENT
+
+    def _send_over(self, outbound: Outbound, data: bytes) -> None:
+        assert self._attempt is not None
+        self._outbound = outbound
+        self._attempt.address = outbound.address
+        outbound.send(self, self.request.method, data, whole=self._inbound.body is None)
+
+    def connected(self, outbound: Outbound) -> None:
+        """A connection that was waited for is there (pool.Waiter)."""
+        assert self._attempt is not None
+        self._is_waiting = False
+        if not outbound.uses:
+            self._attempt.connected_at = time.monotonic_ns()
+        self._inbound.is_quiet = False
+        data = b"".join(self._pending)
+        self._pending = []
+        self._inbound.resume_client()
+        self._send_over(outbound, data)
+
+    def not_connected(self, fault: Refused) -> None:
+        """There will be no connection (pool.Waiter)."""
+        self._is_waiting = False
+        self.refuse(fault)
+
+    def content_came(self, data: bytes, *, whole: bool) -> None:
+        """Further request content came from the client, framed for the upstream."""
+        if self._outbound is not None:
+            self._outbound.send_more(data, whole=whole)
+        elif self._is_waiting:
+            self._pending.append(data)
+            if not whole and sum(map(len, self._pending)) > _UPLOAD_WINDOW_BYTES:
+                self._inbound.pause_client()
+
+    def upstream_full(self) -> None:
+        if self._inbound.body is not None:
+            self._inbound.pause_client()
+
+    def upstream_drained(self) -> None:
+        self._inbound.resume_client()
+
+    def client_full(self) -> None:
+        """The client does not take more for now."""
+        if self._outbound is not None:
+            self._outbound.pause()
+
+    def client_drained(self) -> None:
+        """The client takes bytes again."""
+        if self._outbound is not None:
+            self._outbound.resume()
+
+    # the response (outbound.Sink)
+
+    def upstream_informs(self, head: ResponseHead) -> None:
+        self._inbound.is_quiet = False
+        if head.status == 100:
+            if self._continue_at <= 0:
+                return  # we have said so ourselves already, or nobody waits for it
+            self._continue_at = 0.0
+        if self.request.is_1_1:
+            head.lines[0] = b"HTTP/1.1 " + head.status_line
+            self._inbound.transport.write(b"\r\n".join([*without_framing(head.lines), self._listener.via_line, b"", b""]))
+
+    def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
+        """Prepare the head for the client, to leave in one write with the first content; True where the framing is kept."""
+        exchange, attempt, inbound, request = self.exchange, self._attempt, self._inbound, self.request
+        assert attempt is not None
+        attempt.status = exchange.status = head.status
+        attempt.first_byte_at = exchange.first_byte_at = time.monotonic_ns()
+        self._response = head
+        inbound.is_quiet = False
+        if inbound.body is not None:
+            inbound.keeps_alive = False  # the answer came before the request was over
+        lines = head.lines
+        lines[0] = b"HTTP/1.1 " + head.status_line
+        keeps_framing = True
+        if head.length <= 0:
+            keeps_framing = self._reframe(head)
+            lines = head.lines
+        if not head.has_date:
+            lines.append(b"Date: " + self._listener.date)
+        lines.append(self._listener.via_line)
+        if not inbound.keeps_alive:
+            lines.append(b"Connection: close")
+        elif not request.is_1_1:
+            lines.append(b"Connection: keep-alive")
+        lines.append(b"")
+        lines.append(b"")
+        self._head_out = b"\r\n".join(lines)
+        return keeps_framing
+
+    def _reframe(self, head: ResponseHead) -> bool:
+        """Fit a body of unknown length (or none) to what the client speaks; True where chunks pass as they are."""
+        length = head.length
+        if length == 0:
+            if head.declared == CHUNKED or head.status == 204:
+                head.lines = without_framing(head.lines)  # RFC 9110 section 8.6, RFC 9112 section 6.1
+            return True
+        if self.request.is_1_1:
+            if length == UNTIL_CLOSE:
+                head.lines.append(b"Transfer-Encoding: chunked")
+                self._is_wrapped = True
+            return True
+        head.lines = without_framing(head.lines)
+        self._inbound.keeps_alive = False
+        return False
+
+    def upstream_sends(self, data: bytes) -> None:
+        inbound = self._inbound
+        inbound.is_quiet = False
+        if self._is_wrapped and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._head_out:
+            data = self._head_out + data
+            self._head_out = b""
+        if data:
+            inbound.transport.write(data)
+
+    def upstream_ends(self, data: bytes, body: Body | None) -> None:
+        if self._is_wrapped:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        if self._head_out:
+            data = self._head_out + data if data else self._head_out
+        if data:
+            self._inbound.transport.write(data)
+        self._outbound = None
+        attempt = self._attempt
+        assert attempt is not None
+        if body is not None:
+            self.exchange.response_bytes = attempt.received_bytes = body.size
+        self._attempt_over("")
+        self._finish()
+
+    def upstream_fails(self, outbound: Outbound, fault: UpstreamFailed) -> None:
+        self._outbound = None
+        assert self._attempt is not None
+        self._attempt.received_bytes = self.exchange.response_bytes = outbound.received
+        replay, way = self._replay, self._way
+        if replay is None or way is None or fault.code != "upstream_closed":
+            self.refuse(fault)
+            return
+        # A kept-alive connection died as we wrote to it: an idempotent request is tried once more (RFC 9110 section 9.2.2).
+        self._replay = None
+        self._attempt_over(fault.code)
+        try:
+            head = request_head(self.request, self.exchange, self._begin_attempt(way), way, self._listener.via_line)
+            self._pending = [head, replay]
+            self._is_waiting = True
+            way.route.upstream.pool.wait(self)
+        except Refused as refused:
+            self._is_waiting = False
+            self.refuse(refused)
+
+    # tunnels
+
+    def _connect(self, user: str, rest: bytes) -> None:
+        exchange, listener, request = self.exchange, self._listener, self.request
+        exchange.mode = Mode.CONNECT
+        way = self._way = listener.graph.tunnel(request)
+        listener.identify(exchange, request, way, user)
+        chain = way.route.chain
+        if chain.admit is not None:
+            chain.admit(exchange)
+        self._begin_attempt(way)
+        self._inbound.take_body(request, rest)
+        listener.dial_tunnel(self, way.route.upstream)
+
+    def tunnel_reached(self, address: str) -> Tunnel | None:
+        """The destination of a CONNECT accepted: say so to the client; None where the client has gone meanwhile."""
+        attempt = self._attempt
+        if attempt is None or self._inbound.call is not self:
+            return None
+        attempt.address = address
+        attempt.connected_at = time.monotonic_ns()
+        return self._open_tunnel(200, tunnel_opened(self._listener.via_line))
+
+    def upstream_upgrades(self, outbound: Outbound, head: ResponseHead, rest: bytes) -> None:
+        self._outbound = None
+        if not self.request.upgrade:
+            outbound.transport.abort()
+            self.refuse(UpstreamFailed("upstream_malformed", "101 came without being asked for"))
+            return
+        head.lines[0] = b"HTTP/1.1 " + head.status_line
+        lines = [*head.lines, b"Connection: Upgrade", b"Upgrade: " + (head.upgrade or self.request.upgrade)]
+        early = self._inbound.take_early()
+        tunnel = self._open_tunnel(101, b"\r\n".join([*lines, self._listener.via_line, b"", b""]))
+        tunnel.upstream.take_over(outbound.transport)
+        if early:
+            tunnel.client.data_received(early)
+        if rest:
+            tunnel.upstream.data_received(rest)
+
+    def _open_tunnel(self, status: int, opening: bytes) -> Tunnel:
+        attempt, exchange, inbound = self._attempt, self.exchange, self._inbound
+        assert attempt is not None
+        attempt.status = exchange.status = status
+        attempt.first_byte_at = exchange.first_byte_at = time.monotonic_ns()
+        tunnel = Tunnel(self._tunnel_over, idle_timeout_s=self._listener.tunnel_idle_timeout_s)
+        tunnel.early = inbound.take_early()
+        self._listener.tunnel_opened(tunnel, self)
+        inbound.resume_client()
+        inbound.call_left()
+        exchange.when_stopped(lambda _reason: tunnel.end("stopped"))
+        inbound.transport.write(opening)
+        tunnel.client.take_over(inbound.transport)
+        return tunnel
+
+    def _tunnel_over(self, tunnel: Tunnel, error: str) -> None:
+        self._listener.tunnel_closed(tunnel)
+        attempt, exchange = self._attempt, self.exchange
+        assert attempt is not None
+        exchange.request_bytes = tunnel.client.received
+        exchange.response_bytes = attempt.received_bytes = tunnel.upstream.received
+        exchange.error = error
+        self._attempt_over(error)
+        exchange_finished(self._listener.runtime, exchange)
+
+    # endings
+
+    def _answer_options(self, rest: bytes) -> None:
+        if self.request.method != b"OPTIONS":
+            raise Refused("bad_target", "only OPTIONS may ask about `*`")
+        self._inbound.take_body(self.request, rest)
+        self.exchange.status = 204
+        if self._inbound.body is not None:
+            self._inbound.keeps_alive = False
+        self._inbound.transport.write(options_answer(date=self._listener.date, via=self._listener.via_line))
+        self._finish()
+
+    def _refuse_with_rest(self, refused: Refused, rest: bytes) -> None:
+        """Refuse a request whose body has not been looked at: read it past, so that the connection may be kept."""
+        if self._inbound.body is None:
+            try:
+                self._inbound.take_body(self.request, rest)
+            except Refused:
+                self._inbound.keeps_alive = False
+        self.refuse(refused)
+
+    def refuse(self, refused: Refused) -> None:
+        """End the call with an error of ours, or, once the response has begun, by cutting it."""
+        inbound, exchange = self._inbound, self.exchange
+        if inbound.call is not self:
+            return
+        self._listener.count_refused(refused.code)
+        exchange.error = refused.code
+        self._leave_upstream(refused.code)
+        if self._response is not None:
+            self._cut()
+            return
+        exchange.status = refused.meaning.status
+        if inbound.body is not None or refused.code in _LOSES_FRAMING:
+            inbound.keeps_alive = False
+        inbound.transport.write(inbound.error(refused, is_head=self.request.method == b"HEAD"))
+        self._finish()
+
+    def _stop(self, reason: str) -> None:
+        self.refuse(Refused("stopped", reason))
+
+    def _finish(self) -> None:
+        inbound, exchange = self._inbound, self.exchange
+        if inbound.body is not None:
+            exchange.request_bytes = inbound.body.size
+        exchange_finished(self._listener.runtime, exchange)
+        inbound.call_over()
+
+    def _cut(self) -> None:
+        """
+        End a response that is not whole, never cleanly.
+
+        What has come goes out; then the missing last chunk or bytes tell the client. A body that ends with the connection
+        can only be cut by a reset.
+        """
+        inbound, response = self._inbound, self._response
+        assert response is not None
+        if self._head_out:
+            inbound.transport.write(self._head_out)
+        if inbound.body is not None:
+            self.exchange.request_bytes = inbound.body.size
+        exchange_finished(self._listener.runtime, self.exchange)
+        inbound.call_cut(reset=response.length < 0 and not self.request.is_1_1)
+
+    def client_gone(self) -> None:
+        """Nobody waits for the response any more: cancel whatever is under way, at once."""
+        self.exchange.error = "client_gone"
+        self._leave_upstream("client_gone")
+        if self._inbound.body is not None:
+            self.exchange.request_bytes = self._inbound.body.size
+        exchange_finished(self._listener.runtime, self.exchange)
+        self._inbound.call_cut(reset=True)
+
+    def _leave_upstream(self, error: str) -> None:
+        """Cancel the attempt that is under way: its connection cannot be used again."""
+        outbound, self._outbound = self._outbound, None
+        if outbound is not None:
+            outbound.abort()
+            self.exchange.response_bytes = outbound.received
+            if self._attempt is not None:
+                self._attempt.received_bytes = outbound.received
+        if self._is_waiting:
+            self._is_waiting = False
+            assert self._way is not None
+            self._way.route.upstream.pool.leave(self)
+        self._pending = []
+        self._inbound.resume_client()
+        self._listener.cancel_work_of(self)
+        self._attempt_over(error)
+
+    def _attempt_over(self, error: str) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        attempt.error = error
+        body = self._inbound.body
+        attempt.sent_bytes = body.size if body is not None else self.exchange.request_bytes
+        assert self._way is not None
+        attempt_finished(self._listener.runtime, attempt, self.exchange, self._way.target)
+
+    # time
+
+    def tick(self, now: float, quiet_s: float) -> None:
+        """Look at the deadlines of the call; `quiet_s` is how long neither side has sent anything."""
+        if self._continue_at > 0 and now >= self._continue_at and self._response is None:
+            self._continue_at = 0.0
+            self._inbound.transport.write(CONTINUE)
+        way = self._way
+        if way is None or self._is_waiting:
+            return  # the pool's own deadlines hold
+        attempt, upstream = self._attempt, way.route.upstream
+        if self._response is not None:
+            limit_s = (attempt.idle_timeout_s if attempt else 0.0) or upstream.idle_timeout_s
+            if quiet_s > limit_s:
+                code = "client_gone" if self._inbound.is_full else "idle_timeout"
+                self.refuse(UpstreamFailed(code, f"nothing passed for {limit_s} s"))
+        elif self._inbound.body is not None:
+            if quiet_s > self._listener.idle_timeout_s:
+                self.refuse(Refused("body_timeout", f"no content came for {self._listener.idle_timeout_s} s"))
+        elif self._outbound is not None:
+            limit_s = (attempt.first_byte_timeout_s if attempt else 0.0) or upstream.first_byte_timeout_s
+            if quiet_s > limit_s:
+                self.refuse(UpstreamFailed("first_byte_timeout", f"nothing came for {limit_s} s"))

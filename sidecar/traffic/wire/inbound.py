@@ -1,0 +1,334 @@
+"""
+One connection of an agent: reads its requests, one after the other, and hands each to a `Call`.
+
+The states are few: no call (a head is awaited), a call whose request is still coming, a call that is owed a response, and
+a tunnel, which takes the socket away. Everything runs inside the loop turn in which bytes came; there is no task and no
+timer a call. Deadlines are looked at by the listener's `tick`.
+"""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+from sidecar.model.errors import Refused
+from sidecar.model.exchange import Exchange
+from sidecar.traffic.wire.answer import error_response
+from sidecar.traffic.wire.body import Body, ChunkedBody, LengthBody
+from sidecar.traffic.wire.call import Call
+from sidecar.traffic.wire.head import RequestHead, parse_request
+from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
+
+if TYPE_CHECKING:
+    from sidecar.traffic.listeners.http import HttpListener
+
+_LINGER_S = 2.0
+"""How long the rest of a refused request is read and thrown away, so that the answer is not lost to a reset."""
+_LINGER_BYTES = 1024 * 1024
+_GONE_STATES = frozenset((7, 8, 9))
+"""TCP_CLOSE, TCP_CLOSE_WAIT and TCP_LAST_ACK in Linux's TCP_INFO: the peer has ended its side."""
+
+
+class Inbound(asyncio.Protocol):
+    """
+    A connection of an agent; `client` is its address, `call` what is under way.
+
+    `body` is the request body that is still coming (None: the request is complete), `keeps_alive` whether another request
+    may follow. `is_quiet` is cleared by every byte in either direction and set by each tick.
+    """
+
+    __slots__ = (
+        "_is_paused", "_lingering", "_listener", "_partial", "_pipelined", "_quiet_since", "body", "call", "client",
+        "is_full", "is_quiet", "keeps_alive", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, listener: "HttpListener") -> None:
+        self._listener = listener
+        self._partial = b""
+        self._pipelined = b""
+        self._is_paused = False
+        self._lingering = 0
+        self._quiet_since = listener.now()
+        self.client = ""
+        self.call: Call | None = None
+        self.body: Body | None = None
+        self.keeps_alive = True
+        self.is_full = False
+        self.is_quiet = False
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The exchange that is under way, if any."""
+        return self.call.exchange if self.call is not None else None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        peer = transport.get_extra_info("peername")
+        self.client = f"{peer[0]}:{peer[1]}" if peer else ""
+        self._listener.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.closed(self)
+        if self.call is not None:
+            self.call.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        self.is_quiet = False
+        if self.call is None:
+            self._read_head(data)
+        elif self.body is not None:
+            self._read_body(data)
+        else:
+            self._keep_pipelined(data)
+
+    def eof_received(self) -> bool:
+        """While a response is owed, EOF means that the client has gone (as in nginx and Envoy)."""
+        if self.call is not None:
+            self.call.client_gone()
+        return False
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        if self.call is not None:
+            self.call.client_full()
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        self.is_quiet = False
+        if self.call is not None:
+            self.call.client_drained()
+
+    # reading requests
+
+    def _read_head(self, data: bytes) -> None:
+        if self._lingering:
+            self._lingering -= len(data)
+            if self._lingering <= 0:
+                self.transport.abort()
+            return
+        if self._partial:
+            data = self._partial + data
+        if data[:1] in b"\r\n":
+            data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: an empty line before a request is ignored
+        listener = self._listener
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end > listener.max_header_bytes:
+            self._keep_partial(data)
+            return
+        self._partial = b""
+        try:
+            request = parse_request(
+                data[: end + 4], max_count=listener.max_header_count, max_url_bytes=listener.max_url_bytes
+            )
+        except Refused as refused:
+            self._refuse_unread(refused)
+            return
+        self.keeps_alive = request.keep_alive and not listener.is_draining
+        call = self.call = Call(self, listener, request)
+        call.begin(data[end + 4 :])
+
+    def _keep_partial(self, data: bytes) -> None:
+        listener = self._listener
+        if data[:1] == b"\x16":
+            self._refuse_unread(Refused("tls_to_plain_port", "the first byte is that of a TLS handshake"))
+        elif len(data) > listener.max_header_bytes:
+            line_is_too_long = b"\r\n" not in data[: listener.max_url_bytes]
+            code = "url_length" if line_is_too_long else "header_bytes"
+            self._refuse_unread(Refused(code, f"the request head has more than {listener.max_header_bytes} bytes"))
+        elif _has_bare_line_feed(data, len(self._partial)):
+            self._refuse_unread(Refused("bad_header", "a line ends with LF alone"))
+        else:
+            if not self._partial:
+                self._quiet_since = listener.now()  # from here on, header_timeout runs
+            self._partial = data
+
+    def take_body(self, request: RequestHead, rest: bytes) -> bytes:
+        """
+        Begin to read the body of a request; returns what has come of it already, framed for the upstream.
+
+        `rest` is what came behind the head; what belongs to the next request is kept. Raises `Refused` for a bad chunk.
+        """
+        length = request.length
+        if length == 0:
+            self._pipelined = rest
+            return b""
+        body: Body = LengthBody(length) if length > 0 else ChunkedBody()
+        self.body = body
+        if not rest:
+            return b""
+        content = body.relay(rest)
+        if body.done:
+            self._body_complete(body)
+        return content
+
+    def _body_complete(self, body: Body) -> None:
+        self.body = None
+        self._pipelined = body.rest
+        if self.call is not None:
+            self.call.exchange.request_bytes = body.size
+
+    def _read_body(self, data: bytes) -> None:
+        body, call = self.body, self.call
+        assert body is not None
+        assert call is not None
+        try:
+            data = body.relay(data)
+            limit = self._listener.max_body_bytes
+            if limit and body.size > limit:
+                raise Refused("body_bytes", f"the body has more than {limit} bytes")
+        except Refused as refused:
+            call.refuse(refused)
+            return
+        if body.done:
+            self._body_complete(body)
+        call.content_came(data, whole=body.done)
+
+    def _keep_pipelined(self, data: bytes) -> None:
+        """Requests before their turn wait in a bounded buffer; the client is never paused while it is owed a response."""
+        if len(self._pipelined) + len(data) <= self._listener.max_pipelined_bytes:
+            self._pipelined += data
+            return
+        # RFC 9112 section 9.3.2: a client has to be ready to send again what was not answered.
+        self._pipelined = b""
+        self.keeps_alive = False
+        self._listener.count_refused("pipeline_bytes")
+
+    def take_early(self) -> bytes:
+        """What came behind the head of a CONNECT or upgrade: the first bytes of the tunnel."""
+        early, self._pipelined = self._pipelined, b""
+        return early
+
+    def pause_client(self) -> None:
+        """Read no more of the request's body for now."""
+        if not self._is_paused and not self.transport.is_closing():
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def resume_client(self) -> None:
+        """Read on."""
+        if self._is_paused:
+            self._is_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    # endings
+
+    def call_over(self) -> None:
+        """The response has been written; what the client sent meanwhile has its turn, in a loop turn of its own."""
+        self.call = None
+        was_read = self.body is None
+        self.body = None
+        if not self.keeps_alive:
+            self._close(was_read=was_read)
+            return
+        self._quiet_since = self._listener.now()
+        if self._pipelined:
+            self._partial, self._pipelined = self._pipelined, b""
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.call is None and self._partial:
+            data, self._partial = self._partial, b""
+            self._read_head(data)
+
+    def call_cut(self, *, reset: bool) -> None:
+        """The call ended without a whole response: close, by a reset where a clean end would look like a whole one."""
+        self.call = None
+        self.body = None
+        self.keeps_alive = False
+        self._pipelined = b""
+        if reset:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def call_left(self) -> None:
+        """The socket belongs to a tunnel now."""
+        self.call = None
+        self._listener.closed(self)
+
+    def _close(self, *, was_read: bool) -> None:
+        """Close so that the answer arrives: with request bytes unread, the kernel would reset the connection."""
+        if was_read or self.transport.is_closing() or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._lingering = _LINGER_BYTES
+        self._quiet_since = self._listener.now()
+        self.resume_client()
+
+    def _refuse_unread(self, refused: Refused) -> None:
+        """Answer something that was no request; the connection cannot be used any more."""
+        self._partial = b""
+        self._listener.count_refused(refused.code)
+        self.keeps_alive = False
+        self.transport.write(self.error(refused, is_head=False))
+        self._close(was_read=False)
+
+    def error(self, refused: Refused, *, is_head: bool) -> bytes:
+        """The response to a call that the sidecar answers itself."""
+        listener = self._listener
+        return error_response(refused, date=listener.date, via=listener.via_line, keep_alive=self.keeps_alive, is_head=is_head)
+
+    # time
+
+    def tick(self, now: float) -> None:
+        """Look at the deadlines; called by the listener."""
+        call = self.call
+        if not self.is_quiet:
+            self.is_quiet = True
+            if call is not None or not (self._partial or self._lingering):
+                self._quiet_since = now
+        if self._is_paused and call is not None and self._has_hung_up():
+            call.client_gone()
+            return
+        quiet_s = now - self._quiet_since
+        if call is not None:
+            call.tick(now, quiet_s)
+        elif self._lingering:
+            if quiet_s > _LINGER_S:
+                self.transport.abort()
+        elif self._partial:
+            if quiet_s > self._listener.header_timeout_s:
+                self._refuse_unread(Refused("request_timeout", "the request head did not come in time"))
+        elif quiet_s > self._listener.keep_alive_timeout_s or self._listener.is_draining:
+            self.transport.close()
+
+    def _has_hung_up(self) -> bool:
+        """While the client is paused its EOF is not read; the kernel knows all the same."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or not hasattr(socket, "TCP_INFO"):
+            return False
+        try:
+            state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except OSError:
+            return True
+        return state in _GONE_STATES
+
+    def drain(self) -> None:
+        """Take no further request: close when idle, else after the call that is under way."""
+        self.keeps_alive = False
+        if self.call is None:
+            self.transport.close()
+
+    def cut(self) -> None:
+        """End at once, whatever is under way."""
+        if self.call is not None:
+            self.call.refuse(Refused("draining", "the time to drain is over"))
+        else:
+            self.transport.abort()
+
+
+def _has_bare_line_feed(data: bytes, checked: int) -> bool:
+    """True when a line of an unfinished head ends with LF alone; only what is new is looked at."""
+    start = max(checked - 1, 0)
+    at = data.find(b"\n", start)
+    while at >= 0:
+        if at == 0 or data[at - 1] != 13:
+            return True
+        at = data.find(b"\n", at + 1)
+    return False

@@ -1,0 +1,286 @@
+"""
+One connection to an upstream: it sends a request, reads the response, and goes back to its pool.
+
+Idle it expects nothing; whatever comes then (EOF, stray bytes) takes it out of the pool. What it reads it pushes to its
+`Sink` in the same loop turn: first `upstream_answers`, then any number of `upstream_sends`, then one `upstream_ends` or
+`upstream_fails`.
+"""
+
+import asyncio
+import socket
+import ssl
+from typing import Protocol, cast
+
+from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.traffic.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
+from sidecar.traffic.wire.head import CHUNKED, ResponseHead, parse_response
+
+WRITE_HIGH_BYTES = 4 * 1024
+"""Above this a writer is told to pause. uvloop reads up to 250 KiB at once, and both together stay below 256 KiB."""
+
+_MAX_INTERIM = 32
+"""Interim (1xx) responses to one request; nobody needs as many, and each of them restarts the wait for the first byte."""
+
+
+class Sink(Protocol):
+    """Who reads a response as it comes."""
+
+    def upstream_informs(self, head: ResponseHead) -> None:
+        """An interim response (1xx but 101) came."""
+
+    def upstream_answers(self, outbound: "Outbound", head: ResponseHead) -> bool:
+        """The head came; True asks for the body in its own framing, False for content alone."""
+        ...
+
+    def upstream_sends(self, data: bytes) -> None:
+        """Bytes of the body came; b"" follows a head that came alone."""
+
+    def upstream_ends(self, data: bytes, body: Body | None) -> None:
+        """The last bytes came; the connection is not this sink's any more."""
+
+    def upstream_upgrades(self, outbound: "Outbound", head: ResponseHead, rest: bytes) -> None:
+        """101 came: from here on the bytes are another protocol's."""
+
+    def upstream_fails(self, outbound: "Outbound", fault: UpstreamFailed) -> None:
+        """No (whole) response will come; the connection is gone."""
+
+    def upstream_full(self) -> None:
+        """Stop sending request content for now."""
+
+    def upstream_drained(self) -> None:
+        """Go on sending request content."""
+
+
+class Keeper(Protocol):
+    """Where a connection comes from and goes back to."""
+
+    max_header_bytes: int
+    max_header_count: int
+
+    def release(self, outbound: "Outbound") -> None:
+        """The connection is free again."""
+
+    def lost(self, outbound: "Outbound") -> None:
+        """The connection is gone, or must not be used again."""
+
+
+class Outbound(asyncio.Protocol):
+    """
+    A connection to an upstream; `address` is the peer's IP, `uses` counts the requests it carried.
+
+    `received` is how much of a body had come when it was aborted.
+    """
+
+    __slots__ = (
+        "_body", "_interim", "_keep", "_keeper", "_method", "_partial", "_relays", "_sock", "address", "first_byte", "idle_since",
+        "is_open", "received", "request_is_sent", "sink", "transport", "uses",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, keeper: Keeper, sock: socket.socket, address: str) -> None:
+        self._keeper = keeper
+        self._sock = sock
+        self.address = address
+        self.sink: Sink | None = None
+        self._body: Body | None = None
+        self._partial = b""
+        self._method = b""
+        self._relays = True
+        self._keep = False
+        self._interim = 0
+        self.request_is_sent = True
+        self.first_byte = False
+        self.is_open = False
+        self.idle_since = 0.0
+        self.uses = 0
+        self.received = 0
+
+    # the request
+
+    def send(self, sink: Sink, method: bytes, data: bytes, *, whole: bool) -> None:
+        """Send the head and what there is of the body; `whole` says whether that is all of the request."""
+        self.sink = sink
+        self._method = method
+        self.request_is_sent = whole
+        self.first_byte = False
+        self._interim = 0
+        self.uses += 1
+        self.transport.write(data)
+
+    def send_more(self, data: bytes, *, whole: bool) -> None:
+        """Send further bytes of the body, framed already."""
+        self.request_is_sent = whole
+        if data:
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """Drop the connection in the middle of whatever it does; its sink hears nothing any more."""
+        self.sink = None
+        if self._body is not None:
+            self.received = self._body.size
+            self._body = None
+        if self.is_open:
+            self.is_open = False
+            self._keeper.lost(self)
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading: the client is slow."""
+        if self.is_open:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.is_open:
+            self.transport.resume_reading()
+
+    def is_stale(self) -> bool:
+        """True when the peer has closed, or said something unasked, since the last request; costs one system call."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        return True
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        body = self._body
+        if body is None:
+            self._read_head(data)
+            return
+        sink = self.sink
+        if sink is None:
+            return
+        try:
+            data = body.relay(data) if self._relays else body.payload(data)
+        except Refused as refused:
+            self._fail(UpstreamFailed("upstream_malformed", refused.detail))
+            return
+        if body.done:
+            self._end(sink, data, body)
+        else:
+            sink.upstream_sends(data)
+
+    def eof_received(self) -> bool:
+        body = self._body
+        sink = self.sink
+        if sink is not None and body is not None and isinstance(body, EndlessBody):
+            self._keep = False
+            self._end(sink, b"", body)
+        elif sink is not None:
+            self._fail(_closed(self))
+        elif self.is_open:
+            self.is_open = False
+            self._keeper.lost(self)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.sink is not None:
+            self._fail(_closed(self, exc))
+        elif self.is_open:
+            self.is_open = False
+            self._keeper.lost(self)
+
+    def pause_writing(self) -> None:
+        if self.sink is not None:
+            self.sink.upstream_full()
+
+    def resume_writing(self) -> None:
+        if self.sink is not None:
+            self.sink.upstream_drained()
+
+    # the response
+
+    def _read_head(self, data: bytes) -> None:
+        sink = self.sink
+        if sink is None:
+            self.abort()  # nobody asked: whatever this is, it is not an answer (response queue poisoning)
+            return
+        self.first_byte = True
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        try:
+            while True:
+                end = data.find(b"\r\n\r\n")
+                if end < 0 or end > self._keeper.max_header_bytes:
+                    self._keep_partial(data)
+                    return
+                head = parse_response(data[: end + 4], method=self._method, max_count=self._keeper.max_header_count)
+                data = data[end + 4 :]
+                if head.status >= 200 or head.status == 101:
+                    break
+                self._inform(sink, head)
+        except UpstreamFailed as fault:
+            self._fail(fault)
+            return
+        if head.status == 101:
+            self._hand_over(sink, head, data)
+        else:
+            self._answer(sink, head, data)
+
+    def _keep_partial(self, data: bytes) -> None:
+        if len(data) > self._keeper.max_header_bytes:
+            raise UpstreamFailed("upstream_malformed", f"the response head has more than {self._keeper.max_header_bytes} bytes")
+        self._partial = data
+
+    def _inform(self, sink: Sink, head: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > _MAX_INTERIM:
+            raise UpstreamFailed("upstream_malformed", f"more than {_MAX_INTERIM} interim responses came")
+        sink.upstream_informs(head)
+
+    def _answer(self, sink: Sink, head: ResponseHead, data: bytes) -> None:
+        self._keep = head.keep_alive
+        self._relays = sink.upstream_answers(self, head)
+        if self.sink is not sink:
+            return  # the sink gave up while it looked at the head
+        length = head.length
+        if length == 0:
+            self._end(sink, b"", None, rest=data)
+            return
+        self._body = LengthBody(length) if length > 0 else ChunkedBody() if length == CHUNKED else EndlessBody()
+        if data:
+            self.data_received(data)
+        else:
+            sink.upstream_sends(b"")
+
+    def _hand_over(self, sink: Sink, head: ResponseHead, rest: bytes) -> None:
+        self.sink = None
+        self.is_open = False
+        self._keeper.lost(self)  # not the pool's any more; the tunnel closes it
+        sink.upstream_upgrades(self, head, rest)
+
+    def _end(self, sink: Sink, data: bytes, body: Body | None, *, rest: bytes = b"") -> None:
+        self._body = None
+        self.sink = None
+        if self._keep and self.request_is_sent and not rest and (body is None or not body.rest):
+            self._keeper.release(self)
+        elif self.is_open:
+            self.is_open = False
+            self._keeper.lost(self)
+            self.transport.abort()
+        sink.upstream_ends(data, body)
+
+    def _fail(self, fault: UpstreamFailed) -> None:
+        sink = self.sink
+        self.abort()
+        if sink is not None:
+            sink.upstream_fails(self, fault)
+
+
+def _closed(outbound: Outbound, exc: Exception | None = None) -> UpstreamFailed:
+    if isinstance(exc, ssl.SSLError):
+        return UpstreamFailed("tls_failed", str(exc))
+    why = type(exc).__name__ if exc is not None else "end of file"
+    return UpstreamFailed("upstream_cut" if outbound.first_byte else "upstream_closed", why)
+
