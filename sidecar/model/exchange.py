@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from sidecar.model.facts import Mode, Purpose
+from sidecar.model.facts import OfPassage, Passage
 
 
 @dataclass(slots=True)
@@ -29,56 +29,53 @@ class Permit(Protocol):
         """Give it back, or charge it; called exactly once."""
 
 
-class Exchange:
+class Exchange(OfPassage):
     """
     One request of the agent and its response.
 
-    `target` is the request target as the agent sent it (origin-form, bytes); `fields` the request's field lines as they go
-    on, for policies to read. `trace_id` and `span_id` are raw; `parent_id` is b"" without an agent's span. Times are
-    `time_ns` at the start and monotonic nanoseconds for all that follows.
+    `passage` says who calls what; `fields` are the request's field lines as they go on, for policies to read. `trace_id`
+    and `span_id` are raw; `parent_id` is b"" without an agent's span. Times are `time_ns` at the start and monotonic
+    nanoseconds (`_at`) for all that follows.
     """
 
     __slots__ = (
-        "_on_stop", "_permits", "agent", "attempts", "baggage", "client", "error", "fields", "first_byte_at", "flags", "host",
-        "listener", "method", "mode", "parent_id", "port", "purpose", "request_bytes", "response_bytes", "route", "scheme",
-        "settled", "span_id", "started_at", "started_ns", "status", "stopped", "target", "task", "trace_id", "tracestate",
-        "upstream",
+        "_on_stop", "_permits", "attempts", "baggage", "error", "fields", "first_byte_at", "flags", "parent_id", "passage",
+        "request_bytes", "response_bytes", "settled", "span_id", "started_at", "started_ns", "status", "stopped", "trace_id",
+        "tracestate",
     )  # fmt: skip
 
-    listener: str
-    mode: Mode
-    method: str
-    scheme: str
-    host: str
-    port: int
-    target: bytes
-    client: str
     fields: list[bytes]
-    route: str
-    upstream: str
-    agent: str
-    task: str
-    purpose: Purpose
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes
-    flags: int
-    tracestate: bytes
     baggage: tuple[bytes, ...]
-    started_ns: int
-    started_at: int
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        passage: Passage,
+        started_ns: int,
+        started_at: int,
+        trace_id: bytes,
+        span_id: bytes,
+        parent_id: bytes,
+        flags: int,
+        tracestate: bytes,
+    ) -> None:
+        self.passage = passage
+        self.started_ns = started_ns
+        self.started_at = started_at
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.parent_id = parent_id
+        self.flags = flags
+        self.tracestate = tracestate
         self._permits: list[Permit] | None = None
         self._on_stop: Callable[[str], None] | None = None
-        self.stopped = ""
+        self.stopped = self.error = ""
         self.settled = False
-        self.status = 0
-        self.error = ""
-        self.attempts = 0
-        self.request_bytes = 0
-        self.response_bytes = 0
-        self.first_byte_at = 0
+        self.status = self.attempts = self.request_bytes = self.response_bytes = self.first_byte_at = 0
+
+    @property
+    def target(self) -> bytes:
+        """The request target as the agent sent it, without scheme and authority."""
+        return self.passage.path.encode("latin-1")
 
     def holds(self, permit: Permit) -> None:
         """Keep what was taken until the end of the exchange."""
@@ -105,6 +102,7 @@ class Exchange:
         if self.settled:
             return
         self.settled = True
+        self._on_stop = None  # it leads back to the wire; left in place it would be a cycle for the garbage collector
         if self._permits is not None:
             outcome = Outcome(self.status, self.error, self.request_bytes, self.response_bytes)
             settle_in_reverse(self._permits, outcome)
@@ -114,32 +112,27 @@ class Attempt:
     """
     One try at an upstream: its own CLIENT span, permits and deadlines.
 
-    `connect_s`, `first_byte_s` and the deadlines are seconds; a deadline that a policy does not set is the upstream's.
+    `passage` is the exchange's, but for another upstream after a failover. Deadlines are seconds; one that no policy sets
+    is the upstream's.
     """
 
     __slots__ = (
         "_permits", "address", "connected_at", "error", "exchange", "first_byte_at", "first_byte_timeout_s", "idle_timeout_s",
-        "received_bytes", "resends", "reused", "sent_bytes", "settled", "span_id", "started_at", "status", "upstream",
+        "passage", "received_bytes", "resends", "sent_bytes", "settled", "span_id", "started_at", "status",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, span_id: bytes, upstream: str, started_at: int) -> None:
+    def __init__(self, exchange: Exchange, passage: Passage, span_id: bytes, started_at: int) -> None:
         self.exchange = exchange
+        self.passage = passage
         self.span_id = span_id
-        self.upstream = upstream
         self.started_at = started_at
         self.resends = exchange.attempts
         exchange.attempts += 1
         self._permits: list[Permit] | None = None
         self.settled = False
-        self.status = 0
-        self.error = ""
-        self.address = ""
-        self.connected_at = 0
-        self.first_byte_at = 0
-        self.sent_bytes = 0
-        self.received_bytes = 0
-        self.first_byte_timeout_s = 0.0
-        self.idle_timeout_s = 0.0
+        self.error = self.address = ""
+        self.status = self.connected_at = self.first_byte_at = self.sent_bytes = self.received_bytes = 0
+        self.first_byte_timeout_s = self.idle_timeout_s = 0.0
 
     def holds(self, permit: Permit) -> None:
         """Keep what was taken until the end of the attempt."""

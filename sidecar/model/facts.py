@@ -5,7 +5,7 @@ They are milestones: at most one an attempt and one an exchange, never one a chu
 tidy test see to that, because a frozen dataclass costs eight times as much to make as one with slots.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -28,16 +28,101 @@ class Mode(StrEnum):
 
 
 @dataclass(slots=True)
-class AttemptFinished:
+class Passage:
+    """
+    Who calls what, and by which way: all of a call that its request head decides.
+
+    Calls with the same head on the same connection share one. `client` is the agent's address as `ip:port`; `host` and
+    `port` name the destination; `path` is the target as the agent sent it, without scheme and authority, `target` as the
+    upstream sees it, both with their query. `upstream` and `route` are "" for destinations that the config does not name.
+    """
+
+    listener: str
+    client: str
+    mode: Mode
+    method: str
+    scheme: str
+    host: str
+    port: int
+    path: str
+    target: str
+    upstream: str
+    route: str
+    agent: str
+    task: str
+    purpose: Purpose
+    blocks: dict[object, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """Bytes that others have derived from this passage, by a key of their own; they are few and live as long as it does."""
+
+
+class OfPassage:
+    """What a fact and an exchange know through their passage."""
+
+    __slots__ = ()
+
+    passage: Passage
+
+    @property
+    def listener(self) -> str:
+        return self.passage.listener
+
+    @property
+    def client(self) -> str:
+        return self.passage.client
+
+    @property
+    def mode(self) -> Mode:
+        return self.passage.mode
+
+    @property
+    def method(self) -> str:
+        return self.passage.method
+
+    @property
+    def scheme(self) -> str:
+        return self.passage.scheme
+
+    @property
+    def host(self) -> str:
+        return self.passage.host
+
+    @property
+    def port(self) -> int:
+        return self.passage.port
+
+    @property
+    def upstream(self) -> str:
+        return self.passage.upstream
+
+    @property
+    def route(self) -> str:
+        return self.passage.route
+
+    @property
+    def agent(self) -> str:
+        return self.passage.agent
+
+    @property
+    def task(self) -> str:
+        return self.passage.task
+
+    @property
+    def purpose(self) -> Purpose:
+        return self.passage.purpose
+
+
+@dataclass(slots=True)
+class AttemptFinished(OfPassage):
     """
     One try at an upstream is over: its last byte has gone, or it failed, or it was cancelled.
 
     Times: `started_ns` and `ended_ns` since the epoch; `first_byte_s` and `connect_s` are seconds from the start (0.0
     where it never came to that; `connect_s` is 0.0 on a reused connection). `status` is 0 where no response head came.
-    `error` is a key of `errors.CODES` or "". `path` is the target that the upstream saw, query and all. Ids are raw bytes
-    (16 and 8). `address` is the peer's IP, `resends` how many tries came before.
+    `error` is a key of `errors.CODES` or "". Ids are raw bytes (16 and 8). `address` is the peer's IP, `resends` how many
+    tries came before; bytes count bodies (in tunnels: everything).
     """
 
+    passage: Passage
     started_ns: int
     ended_ns: int
     trace_id: bytes
@@ -45,17 +130,7 @@ class AttemptFinished:
     parent_id: bytes
     flags: int
     tracestate: bytes
-    method: str
-    scheme: str
-    host: str
-    port: int
-    path: str
     address: str
-    upstream: str
-    route: str
-    agent: str
-    task: str
-    purpose: Purpose
     status: int
     error: str
     sent_bytes: int
@@ -64,17 +139,22 @@ class AttemptFinished:
     first_byte_s: float
     resends: int
 
+    @property
+    def path(self) -> str:
+        """The target that the upstream saw, query and all."""
+        return self.passage.target
+
 
 @dataclass(slots=True)
-class ExchangeFinished:
+class ExchangeFinished(OfPassage):
     """
     One request of the agent and its response are over, as the agent saw them.
 
-    `parent_id` is the agent's span or b"" where it sent none. `path` is the target as the agent sent it, without scheme
-    and authority; `host` and `port` name the destination; bytes count bodies (in tunnels: everything). `status` is what
-    the agent got, 0 where it got nothing. `client` is the agent's address as `ip:port`. Otherwise as in `AttemptFinished`.
+    `parent_id` is the agent's span or b"" where it sent none. `status` is what the agent got, 0 where it got nothing.
+    Otherwise as in `AttemptFinished`.
     """
 
+    passage: Passage
     started_ns: int
     ended_ns: int
     trace_id: bytes
@@ -82,25 +162,17 @@ class ExchangeFinished:
     parent_id: bytes
     flags: int
     tracestate: bytes
-    mode: Mode
-    method: str
-    scheme: str
-    host: str
-    port: int
-    path: str
-    client: str
-    listener: str
-    upstream: str
-    route: str
-    agent: str
-    task: str
-    purpose: Purpose
     status: int
     error: str
     request_bytes: int
     response_bytes: int
     first_byte_s: float
     attempts: int
+
+    @property
+    def path(self) -> str:
+        """The target as the agent sent it, without scheme and authority."""
+        return self.passage.path
 
 
 @dataclass(slots=True)

@@ -13,9 +13,10 @@ import pkgutil
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.runtime.runtime import Runtime
 
 SECTIONS = {
@@ -56,11 +57,17 @@ class ComponentType:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One component of a config: its id, as in `http/openai`, its type and its settings. Equal ones are interchangeable."""
+    """
+    One component of a config: its id, as in `http/openai`, its type and its settings.
+
+    Equal ones are interchangeable, wherever they stand: `line` and `source` are for faults only.
+    """
 
     id: str
     kind: ComponentType
     spec: Any
+    line: int = field(default=0, compare=False)
+    source: str = field(default="", compare=False)
 
     @property
     def path(self) -> str:
@@ -68,8 +75,16 @@ class Declared:
         return f"{self.kind.section}.{self.id}"
 
     def build(self, runtime: Runtime) -> Any:
-        """Make the component; cheap, because what weighs is loaded by its `start`."""
-        return self.kind.build(self.id, self.spec, runtime)
+        """Make the component; cheap, because what weighs is loaded by its `start`. Raises ConfigInvalid."""
+        try:
+            return self.kind.build(self.id, self.spec, runtime)
+        except (ValueError, OSError) as error:
+            raise self.invalid(str(error)) from error
+
+    def invalid(self, problem: str, hint: str = "", *, setting: str = "") -> ConfigInvalid:
+        """The error that says what is wrong with this component, or with one of its settings."""
+        path = f"{self.path}.{setting}" if setting else self.path
+        return ConfigInvalid([ConfigFault(path, self.line, problem, hint, self.source)])
 
 
 def type_of(component_id: str) -> str:

@@ -39,9 +39,11 @@ class Document:
 
     def line(self, path: KeyPath) -> int:
         """The line of this path, or of the nearest one above it that was written; 0 where nothing was."""
-        while path not in self.lines and path:
+        if not path:
+            return self.lines.get((), 0)
+        while path and path not in self.lines:
             path = path[:-1]
-        return self.lines.get(path, 0)
+        return self.lines[path] if path else 0
 
     def fault(self, path: KeyPath, problem: str, hint: str = "") -> None:
         """Note a fault; where a `${…}` had no value, nothing more can be said about it."""

@@ -79,13 +79,13 @@ class Metrics:
     def __iter__(self) -> Iterator[Family]:
         return iter(sorted(self._families.values(), key=lambda family: family.name))
 
-    def counter(self, name: str, help: str, **labels: str) -> Counter:  # noqa: A002
+    def counter(self, name: str, help: str, **labels: str) -> Counter:  # noqa: A002 - as above
         """The counter of this name and these labels."""
         found = self._series(name, Counter, help, labels, Counter)
         assert isinstance(found, Counter)
         return found
 
-    def gauge(self, name: str, help: str, *, read: Callable[[], float] | None = None, **labels: str) -> Gauge:  # noqa: A002
+    def gauge(self, name: str, help: str, *, read: Callable[[], float] | None = None, **labels: str) -> Gauge:  # noqa: A002 - as above
         """The gauge of this name and these labels; a new `read` replaces the old one."""
         found = self._series(name, Gauge, help, labels, Gauge)
         assert isinstance(found, Gauge)
@@ -93,13 +93,13 @@ class Metrics:
             found.read = read
         return found
 
-    def histogram(self, name: str, help: str, *, bounds: tuple[float, ...] = DURATION_BOUNDS_S, **labels: str) -> Histogram:  # noqa: A002
+    def histogram(self, name: str, help: str, *, bounds: tuple[float, ...] = DURATION_BOUNDS_S, **labels: str) -> Histogram:  # noqa: A002 - as above
         """The histogram of this name and these labels."""
         found = self._series(name, Histogram, help, labels, lambda: Histogram(bounds))
         assert isinstance(found, Histogram)
         return found
 
-    def _series(self, name: str, kind: type, help: str, labels: dict[str, str], make: Callable[[], Metric]) -> Metric:  # noqa: A002
+    def _series(self, name: str, kind: type, help: str, labels: dict[str, str], make: Callable[[], Metric]) -> Metric:  # noqa: A002 - as above
         family = self._families.get(name)
         if family is None:
             family = self._families[name] = Family(name, kind, help)

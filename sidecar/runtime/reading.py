@@ -68,7 +68,7 @@ def _schema(annotation: Any) -> Any:
     """The core schema of an annotation (pydantic_core.core_schema documents the dictionaries)."""
     if annotation in _SIMPLE:
         return _SIMPLE[annotation]
-    if hasattr(annotation, "__get_pydantic_core_schema__"):
+    if hasattr(annotation, "__get_pydantic_core_schema__") and not hasattr(annotation, "__pydantic_core_schema__"):  # no model
         return annotation.__get_pydantic_core_schema__(annotation, _schema)
     if is_spec(annotation):
         return _spec_schema(annotation)

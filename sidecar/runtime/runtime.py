@@ -100,7 +100,7 @@ class Runtime:
         self._engines[(kind, name)] = engine
         if hasattr(engine, "hears"):
             self.bus.listen(engine.hears, engine.hear)
-        return engine
+        return engine  # type: ignore[no-any-return]  # as above
 
     def engines(self) -> dict[tuple[str, str], Any]:
         """Every engine by kind and name, for admin and for tests."""

@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from enum import Enum
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sidecar.model.spec import Duration, Secret, Size, Spec
 
@@ -37,7 +37,7 @@ def is_spec(kind: Any) -> bool:
 @functools.cache
 def settings_of(kind: type) -> dict[str, Setting]:
     """The settings of a spec by name, in the order of the source."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     found = {}
     for field in dataclasses.fields(kind):
         default = field.default if field.default_factory is MISSING else field.default_factory()
@@ -63,7 +63,9 @@ def docs_of(kind: type) -> dict[str, str]:
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the annotation alone."""
+    """The members of a union, or the annotation alone; what `Annotated` adds is left out."""
+    if get_origin(annotation) is Annotated:
+        return alternatives(get_args(annotation)[0])
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
@@ -116,6 +118,8 @@ def type_text(annotation: Any) -> str:
     if is_spec(annotation):
         return "mapping"
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_text(arguments[0])
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is dict:

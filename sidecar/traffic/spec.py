@@ -65,9 +65,13 @@ class TrafficSpec(Spec):
     """The data plane."""
 
     listeners: dict[str, Any] = field(default_factory=lambda: {"http": None})
+    """Ports that agents talk to, by id."""
     policies: dict[str, Any] = field(default_factory=dict)
+    """What may refuse, delay or change calls, by id; a route names those that it takes."""
     upstreams: dict[str, Any] = field(default_factory=dict)
+    """Endpoints that calls go to, by id."""
     routes: dict[str, RouteSpec] = field(default_factory=dict)
+    """Ways through the sidecar, by name."""
     default: Default = "forward"
     """Unknown destinations: `forward` plain calls and tunnel CONNECT, only `tunnel` CONNECT, or `deny` both."""
     destinations: DestinationsSpec = field(default_factory=DestinationsSpec)

@@ -15,16 +15,17 @@ from typing import Any
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Exchange
+from sidecar.model.facts import Mode, Passage, Purpose
 from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.graph import Graph
 from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
-from sidecar.traffic.router import Way
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.head import RequestHead
 from sidecar.traffic.wire.inbound import Inbound
+from sidecar.traffic.wire.request import Ready
 from sidecar.traffic.wire.tunnel import Tunnel
 
 _log = logging.getLogger(__name__)
@@ -138,6 +139,11 @@ class HttpListener:
             self._retired.append(self.graph)
         self.graph = graph
 
+    def forget(self, graph: Graph) -> None:
+        """Look after an old graph no more, because no exchange is on it any longer."""
+        with contextlib.suppress(ValueError):
+            self._retired.remove(graph)
+
     async def start(self) -> None:
         """Bind and listen; raises OSError where the endpoint cannot be bound."""
         loop = asyncio.get_running_loop()
@@ -229,18 +235,46 @@ class HttpListener:
         """Forget a connection: it is closed, or a tunnel now."""
         self._connections.discard(inbound)
 
-    def identify(self, exchange: Exchange, request: RequestHead, way: Way, user: str) -> None:
-        """Fill in who calls, where to, and by which names the call goes."""
+    def make_ready(self, request: RequestHead, client: str) -> Ready | None:
+        """
+        Find who calls and where the call goes; None for `OPTIONS *`, which goes nowhere.
+
+        Raises `Refused` for a stranger, a loop, and a destination that is unknown or closed.
+        """
+        user = self.doorkeeper.admit(request.proxy_authorization)
+        if request.via and self.is_own_via(request.via):
+            raise Refused("loop_detected", "the Via field names this sidecar")
+        graph = self.graph
+        if request.target == b"*":
+            return None
+        way = graph.tunnel(request) if request.method == b"CONNECT" else graph.way(request)
         route = way.route
-        exchange.mode = way.mode
-        exchange.scheme = route.upstream.scheme
-        exchange.host = way.host
-        exchange.port = way.port
-        exchange.target = way.asked
-        exchange.agent = agent_of(request, user, self.graph.agent)
-        exchange.task = task_of(request, self.graph.task)
-        exchange.route = route.name
-        exchange.upstream = route.upstream.name
+        passage = Passage(
+            self.name,
+            client,
+            way.mode,
+            request.method.decode("latin-1"),
+            route.upstream.scheme,
+            way.host,
+            way.port,
+            way.asked.decode("latin-1"),
+            way.target.decode("latin-1"),
+            route.upstream.name,
+            route.name,
+            agent_of(request, user, graph.agent),
+            task_of(request, graph.task),
+            Purpose.LIVE,
+        )
+        return Ready(request, way, passage, graph, self.via_line)
+
+    def nowhere(self, request: RequestHead, client: str) -> Passage:
+        """The passage of a call that goes nowhere: it was refused, or asked about the sidecar itself."""
+        mode = Mode.CONNECT if request.method == b"CONNECT" else Mode.GATEWAY if request.target[:1] == b"/" else Mode.FORWARD
+        path = request.target.decode("latin-1")
+        agent, task = agent_of(request, "", self.graph.agent), task_of(request, self.graph.task)
+        return Passage(
+            self.name, client, mode, request.method.decode("latin-1"), "http", "", 0, path, path, "", "", agent, task, Purpose.LIVE
+        )
 
     def is_own_via(self, via: tuple[bytes, ...]) -> bool:
         """True when a request has been here before."""

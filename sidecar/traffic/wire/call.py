@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt
-from sidecar.model.facts import Mode
+from sidecar.model.facts import Mode, Passage
 from sidecar.traffic.meter import attempt_finished, begin_attempt, begin_exchange, exchange_finished
-from sidecar.traffic.router import Way
 from sidecar.traffic.wire.answer import CONTINUE, options_answer, tunnel_opened
-from sidecar.traffic.wire.body import Body
 from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead, without_framing
 from sidecar.traffic.wire.outbound import Outbound
-from sidecar.traffic.wire.request import request_head
+from sidecar.traffic.wire.pool import Pool
+from sidecar.traffic.wire.request import Ready
 from sidecar.traffic.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ _UPLOAD_WINDOW_BYTES = 64 * 1024
 _CONTINUE_AFTER_S = 1.0
 """An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+_KEEPS = b"\r\nConnection: keep-alive\r\n\r\n"
+_CLOSES = b"\r\nConnection: close\r\n\r\n"
 _LOSES_FRAMING = frozenset(("bad_chunk", "body_bytes", "draining"))
 
 
@@ -38,20 +39,21 @@ class Call:
 
     __slots__ = (
         "_attempt", "_continue_at", "_head_out", "_inbound", "_is_waiting", "_is_wrapped", "_listener", "_outbound", "_pending",
-        "_replay", "_response", "_way", "exchange", "request",
+        "_ready", "_replay", "_response", "exchange", "request",
     )  # fmt: skip
 
-    def __init__(self, inbound: "Inbound", listener: "HttpListener", request: RequestHead) -> None:
+    def __init__(
+        self, inbound: "Inbound", listener: "HttpListener", request: RequestHead, ready: Ready | None, passage: Passage
+    ) -> None:
         self._inbound = inbound
         self._listener = listener
         self.request = request
-        self.exchange = begin_exchange(listener, inbound.client, request)
-        self._way: Way | None = None
+        self._ready = ready
+        self.exchange = begin_exchange(listener, passage, request)
         self._attempt: Attempt | None = None
         self._outbound: Outbound | None = None
         self._response: ResponseHead | None = None
-        self._is_waiting = False
-        self._is_wrapped = False
+        self._is_waiting = self._is_wrapped = False
         self._head_out = b""
         self._continue_at = 0.0
         self._pending: list[bytes] = []
@@ -60,51 +62,47 @@ class Call:
     # the way there
 
     def begin(self, rest: bytes) -> None:
-        """Find where the call goes and send it there; `rest` is what came behind its head."""
-        request, listener = self.request, self._listener
-        self.exchange.when_stopped(self._stop)
+        """Send the call where it goes; `rest` is what came behind its head."""
+        ready, request, inbound, exchange = self._ready, self.request, self._inbound, self.exchange
+        exchange.when_stopped(self._stop)
         try:
-            user = listener.doorkeeper.admit(request.proxy_authorization)
-            if request.via and listener.is_own_via(request.via):
-                raise Refused("loop_detected", "the Via field names this sidecar")
-            if request.method == b"CONNECT":
-                self._connect(user, rest)
-                return
-            if request.target == b"*":
+            if ready is None:
                 self._answer_options(rest)
                 return
-            way = self._way = listener.graph.way(request)
-            listener.identify(self.exchange, request, way, user)
-            limit = listener.max_body_bytes
+            limit = self._listener.max_body_bytes
             if limit and request.length > limit:
                 raise Refused("body_bytes", f"the body has {request.length} bytes, {limit} are allowed")
-            self._forward(way, rest)
+            route = ready.way.route
+            if route.chain.admit is not None:
+                route.chain.admit(exchange)
+            attempt = self._begin_attempt(ready)
+            length = request.length
+            if length > 0 and length == len(rest):
+                content = rest  # the commonest case: all of the request came at once
+                exchange.request_bytes = length
+            else:
+                content = inbound.take_body(request, rest)
+            if ready.way.mode is Mode.CONNECT:
+                self._listener.dial_tunnel(self, route.upstream)
+                return
+            if request.expects_continue:
+                self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
+            head = ready.head(exchange, attempt)
         except Refused as refused:
-            self._refuse_with_rest(refused, rest)
+            self.refuse_unsent(refused, rest)
+            return
+        self._send(route.upstream.pool, head, content)
 
-    def _forward(self, way: Way, rest: bytes) -> None:
-        chain = way.route.chain
-        exchange = self.exchange
-        if chain.admit is not None:
-            chain.admit(exchange)
-        attempt = self._begin_attempt(way)
-        if self.request.expects_continue:
-            self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
-        head = request_head(self.request, exchange, attempt, way, self._listener.via_line)
-        content = self._inbound.take_body(self.request, rest)
-        self._send(way, head, content)
-
-    def _begin_attempt(self, way: Way) -> Attempt:
-        attempt = self._attempt = begin_attempt(self.exchange, way.route.upstream, self._listener.runtime.rng)
-        take = way.route.chain.take
+    def _begin_attempt(self, ready: Ready) -> Attempt:
+        attempt = self._attempt = begin_attempt(self.exchange, self._listener.runtime.rng)
+        take = ready.way.route.chain.take
         if take is not None:
             take(attempt)
         if self.exchange.stopped:
             raise Refused("stopped", self.exchange.stopped)
         return attempt
 
-    def _send(self, way: Way, head: bytes, content: bytes) -> None:
-        pool = way.route.upstream.pool
+    def _send(self, pool: Pool, head: bytes, content: bytes) -> None:
         outbound = pool.take()
         if outbound is not None:
             self._replay = content if self._may_replay() else None
@@ -192,22 +190,20 @@ class Call:
         inbound.is_quiet = False
         if inbound.body is not None:
             inbound.keeps_alive = False  # the answer came before the request was over
-        lines = head.lines
-        lines[0] = b"HTTP/1.1 " + head.status_line
         keeps_framing = True
-        if head.length <= 0:
-            keeps_framing = self._reframe(head)
-            lines = head.lines
+        if head.as_is:
+            out = head.as_is + self._listener.via_line
+        else:
+            if head.length <= 0:
+                keeps_framing = self._reframe(head)
+            head.lines[0] = b"HTTP/1.1 " + head.status_line
+            out = b"\r\n".join([*head.lines, self._listener.via_line])
         if not head.has_date:
-            lines.append(b"Date: " + self._listener.date)
-        lines.append(self._listener.via_line)
-        if not inbound.keeps_alive:
-            lines.append(b"Connection: close")
-        elif not request.is_1_1:
-            lines.append(b"Connection: keep-alive")
-        lines.append(b"")
-        lines.append(b"")
-        self._head_out = b"\r\n".join(lines)
+            out += b"\r\nDate: " + self._listener.date
+        if inbound.keeps_alive and request.is_1_1:
+            self._head_out = out + b"\r\n\r\n"
+        else:
+            self._head_out = out + (_KEEPS if inbound.keeps_alive else _CLOSES)
         return keeps_framing
 
     def _reframe(self, head: ResponseHead) -> bool:
@@ -237,7 +233,7 @@ class Call:
         if data:
             inbound.transport.write(data)
 
-    def upstream_ends(self, data: bytes, body: Body | None) -> None:
+    def upstream_ends(self, data: bytes, size: int) -> None:
         if self._is_wrapped:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         if self._head_out:
@@ -247,8 +243,7 @@ class Call:
         self._outbound = None
         attempt = self._attempt
         assert attempt is not None
-        if body is not None:
-            self.exchange.response_bytes = attempt.received_bytes = body.size
+        self.exchange.response_bytes = attempt.received_bytes = size
         self._attempt_over("")
         self._finish()
 
@@ -256,35 +251,22 @@ class Call:
         self._outbound = None
         assert self._attempt is not None
         self._attempt.received_bytes = self.exchange.response_bytes = outbound.received
-        replay, way = self._replay, self._way
-        if replay is None or way is None or fault.code != "upstream_closed":
+        replay, ready = self._replay, self._ready
+        if replay is None or ready is None or fault.code != "upstream_closed":
             self.refuse(fault)
             return
         # A kept-alive connection died as we wrote to it: an idempotent request is tried once more (RFC 9110 section 9.2.2).
         self._replay = None
         self._attempt_over(fault.code)
         try:
-            head = request_head(self.request, self.exchange, self._begin_attempt(way), way, self._listener.via_line)
-            self._pending = [head, replay]
+            self._pending = [ready.head(self.exchange, self._begin_attempt(ready)), replay]
             self._is_waiting = True
-            way.route.upstream.pool.wait(self)
+            ready.way.route.upstream.pool.wait(self)
         except Refused as refused:
             self._is_waiting = False
             self.refuse(refused)
 
     # tunnels
-
-    def _connect(self, user: str, rest: bytes) -> None:
-        exchange, listener, request = self.exchange, self._listener, self.request
-        exchange.mode = Mode.CONNECT
-        way = self._way = listener.graph.tunnel(request)
-        listener.identify(exchange, request, way, user)
-        chain = way.route.chain
-        if chain.admit is not None:
-            chain.admit(exchange)
-        self._begin_attempt(way)
-        self._inbound.take_body(request, rest)
-        listener.dial_tunnel(self, way.route.upstream)
 
     def tunnel_reached(self, address: str) -> Tunnel | None:
         """The destination of a CONNECT accepted: say so to the client; None where the client has gone meanwhile."""
@@ -348,8 +330,8 @@ class Call:
         self._inbound.transport.write(options_answer(date=self._listener.date, via=self._listener.via_line))
         self._finish()
 
-    def _refuse_with_rest(self, refused: Refused, rest: bytes) -> None:
-        """Refuse a request whose body has not been looked at: read it past, so that the connection may be kept."""
+    def refuse_unsent(self, refused: Refused, rest: bytes) -> None:
+        """Refuse a request whose body has not been looked at yet: read it past, so that the connection may be kept."""
         if self._inbound.body is None:
             try:
                 self._inbound.take_body(self.request, rest)
@@ -419,8 +401,8 @@ class Call:
                 self._attempt.received_bytes = outbound.received
         if self._is_waiting:
             self._is_waiting = False
-            assert self._way is not None
-            self._way.route.upstream.pool.leave(self)
+            assert self._ready is not None
+            self._ready.way.route.upstream.pool.leave(self)
         self._pending = []
         self._inbound.resume_client()
         self._listener.cancel_work_of(self)
@@ -433,8 +415,7 @@ class Call:
         attempt.error = error
         body = self._inbound.body
         attempt.sent_bytes = body.size if body is not None else self.exchange.request_bytes
-        assert self._way is not None
-        attempt_finished(self._listener.runtime, attempt, self.exchange, self._way.target)
+        attempt_finished(self._listener.runtime, attempt, self.exchange)
 
     # time
 
@@ -443,10 +424,10 @@ class Call:
         if self._continue_at > 0 and now >= self._continue_at and self._response is None:
             self._continue_at = 0.0
             self._inbound.transport.write(CONTINUE)
-        way = self._way
-        if way is None or self._is_waiting:
+        ready = self._ready
+        if ready is None or self._is_waiting:
             return  # the pool's own deadlines hold
-        attempt, upstream = self._attempt, way.route.upstream
+        attempt, upstream = self._attempt, ready.way.route.upstream
         if self._response is not None:
             limit_s = (attempt.idle_timeout_s if attempt else 0.0) or upstream.idle_timeout_s
             if quiet_s > limit_s:

@@ -30,6 +30,15 @@ _VALID_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%A-Za-z]+\]|[A-Za-z0-9._~%!$&'()*+,
 _OWS = b" \t"
 
 
+class _Nothing:
+    """Listens to nothing: llhttp only judges."""
+
+    __slots__ = ()
+
+
+_NOTHING = _Nothing()
+
+
 class _Seen:
     """
     What llhttp reports while it judges a head: for each field whether the wire looks at it.
@@ -87,18 +96,27 @@ class ResponseHead:
 
     `status_line` is what follows the version (`200 OK`), byte for byte; `lines` are the status line and the field lines that
     go on to the client. `length` is the size that the body has on this connection (0 after HEAD), `declared` what
-    Content-Length or Transfer-Encoding said, which HEAD and 304 pass on.
+    Content-Length or Transfer-Encoding said, which HEAD and 304 pass on. A head that may go on as it came stands whole in
+    `as_is`, but for the empty line at its end; then the other two are not filled in.
     """
 
     status: int
     status_line: bytes
-    is_1_1: bool
-    keep_alive: bool
+    is_1_1 = True
+    keep_alive = True
+    as_is = b""
     lines: list[bytes]
     length: int
     declared = UNTIL_CLOSE
     has_date = False
     upgrade = b""
+
+    def take_apart(self) -> None:
+        """Fill in `status_line` and `lines` of a head that was read `as_is`, for somebody who wants to change them."""
+        if self.as_is:
+            self.lines = self.as_is[:-2].split(b"\r\n")
+            self.status_line = self.lines[0][9:]
+            self.as_is = b""
 
 
 def parse_request(head: bytes, *, max_count: int, max_url_bytes: int) -> RequestHead:
@@ -315,6 +333,9 @@ def parse_response(head: bytes, *, method: bytes, max_count: int) -> ResponseHea
 
     Raises `UpstreamFailed("upstream_malformed")`.
     """
+    response = _parse_common(head, max_count) if method != b"HEAD" else None
+    if response is not None:
+        return response
     lines = head.split(b"\r\n")
     del lines[-2:]
     start = lines[0]
@@ -336,6 +357,42 @@ def parse_response(head: bytes, *, method: bytes, max_count: int) -> ResponseHea
     response.is_1_1 = start[7:8] == b"1"
     _take_response_apart(response, lines, seen.specials)
     _frame_response(response, method)
+    return response
+
+
+_UNCOMMON = re.compile(rb"\n(?:transfer-encoding|keep-alive|upgrade|te|proxy-connection)[ \t]*:")
+_KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n"
+
+
+def _parse_common(head: bytes, max_count: int) -> ResponseHead | None:
+    """
+    Read a head of the commonest form without taking it apart: HTTP/1.1, a Content-Length, nothing but keep-alive to remove.
+
+    None for any other head. It costs a third of the full way, and gives the same: a property test holds both together.
+    """
+    low = head.lower()
+    at = low.find(b"\r\ncontent-length: ") + 18
+    if at == 17 or head[:9] != b"HTTP/1.1 " or _UNCOMMON.search(low) or head.count(b"\n") > max_count + 2:
+        return None
+    length, status = head[at : head.find(b"\r\n", at)], head[9:12]
+    if not length.isdigit() or not status.isdigit() or status < b"200" or status == b"204" or status == b"304":
+        return None
+    place = low.find(b"\r\nconnection:")
+    if place >= 0:
+        if low[place : place + 26] != _KEEP_ALIVE or low.find(b"\r\nconnection:", place + 1) >= 0:
+            return None
+        as_is = head[:place] + head[place + 24 : -2]
+    else:
+        as_is = head[:-2]
+    try:
+        _ResponseJudge(_NOTHING).feed_data(head)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    response = ResponseHead()
+    response.status = int(status)
+    response.as_is = as_is
+    response.length = response.declared = int(length)
+    response.has_date = b"\r\ndate:" in low
     return response
 
 

@@ -17,6 +17,7 @@ from sidecar.traffic.wire.body import Body, ChunkedBody, LengthBody
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.head import RequestHead, parse_request
 from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
+from sidecar.traffic.wire.request import Ready, cut
 
 if TYPE_CHECKING:
     from sidecar.traffic.listeners.http import HttpListener
@@ -37,7 +38,7 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_is_paused", "_lingering", "_listener", "_partial", "_pipelined", "_quiet_since", "body", "call", "client",
+        "_is_paused", "_lingering", "_listener", "_partial", "_pipelined", "_quiet_since", "_ready", "body", "call", "client",
         "is_full", "is_quiet", "keeps_alive", "transport",
     )  # fmt: skip
 
@@ -47,6 +48,7 @@ class Inbound(asyncio.Protocol):
         self._listener = listener
         self._partial = b""
         self._pipelined = b""
+        self._ready: Ready | None = None
         self._is_paused = False
         self._lingering = 0
         self._quiet_since = listener.now()
@@ -120,16 +122,34 @@ class Inbound(asyncio.Protocol):
             self._keep_partial(data)
             return
         self._partial = b""
-        try:
-            request = parse_request(
-                data[: end + 4], max_count=listener.max_header_count, max_url_bytes=listener.max_url_bytes
-            )
-        except Refused as refused:
-            self._refuse_unread(refused)
-            return
+        self._begin(data[: end + 4], data[end + 4 :])
+
+    def _begin(self, head: bytes, rest: bytes) -> None:
+        listener = self._listener
+        ready = self._ready
+        refusal = None
+        found = cut(head)
+        if ready is not None and found is not None and ready.is_for(found, listener.graph):
+            request = ready.again(found)
+        else:
+            try:
+                request = parse_request(head, max_count=listener.max_header_count, max_url_bytes=listener.max_url_bytes)
+            except Refused as refused:
+                self._refuse_unread(refused)
+                return
+            ready = None
+            try:
+                ready = listener.make_ready(request, self.client)
+            except Refused as refused:
+                refusal = refused
+            self._ready = ready if ready is not None and ready.remember(found) else None
         self.keeps_alive = request.keep_alive and not listener.is_draining
-        call = self.call = Call(self, listener, request)
-        call.begin(data[end + 4 :])
+        passage = ready.passage if ready is not None else listener.nowhere(request, self.client)
+        call = self.call = Call(self, listener, request, ready, passage)
+        if refusal is None:
+            call.begin(rest)
+        else:
+            call.refuse_unsent(refusal, rest)
 
     def _keep_partial(self, data: bytes) -> None:
         listener = self._listener

@@ -35,8 +35,8 @@ class Sink(Protocol):
     def upstream_sends(self, data: bytes) -> None:
         """Bytes of the body came; b"" follows a head that came alone."""
 
-    def upstream_ends(self, data: bytes, body: Body | None) -> None:
-        """The last bytes came; the connection is not this sink's any more."""
+    def upstream_ends(self, data: bytes, size: int) -> None:
+        """The last bytes came, of a body of `size`; the connection is not this sink's any more."""
 
     def upstream_upgrades(self, outbound: "Outbound", head: ResponseHead, rest: bytes) -> None:
         """101 came: from here on the bytes are another protocol's."""
@@ -166,7 +166,7 @@ class Outbound(asyncio.Protocol):
             self._fail(UpstreamFailed("upstream_malformed", refused.detail))
             return
         if body.done:
-            self._end(sink, data, body)
+            self._end(sink, data, body.size, is_clean=not body.rest)
         else:
             sink.upstream_sends(data)
 
@@ -175,7 +175,7 @@ class Outbound(asyncio.Protocol):
         sink = self.sink
         if sink is not None and body is not None and isinstance(body, EndlessBody):
             self._keep = False
-            self._end(sink, b"", body)
+            self._end(sink, b"", body.size, is_clean=False)
         elif sink is not None:
             self._fail(_closed(self))
         elif self.is_open:
@@ -246,7 +246,10 @@ class Outbound(asyncio.Protocol):
             return  # the sink gave up while it looked at the head
         length = head.length
         if length == 0:
-            self._end(sink, b"", None, rest=data)
+            self._end(sink, b"", 0, is_clean=not data)
+            return
+        if length == len(data):
+            self._end(sink, data, length, is_clean=True)  # the commonest case: all of the response came at once
             return
         self._body = LengthBody(length) if length > 0 else ChunkedBody() if length == CHUNKED else EndlessBody()
         if data:
@@ -260,16 +263,17 @@ class Outbound(asyncio.Protocol):
         self._keeper.lost(self)  # not the pool's any more; the tunnel closes it
         sink.upstream_upgrades(self, head, rest)
 
-    def _end(self, sink: Sink, data: bytes, body: Body | None, *, rest: bytes = b"") -> None:
+    def _end(self, sink: Sink, data: bytes, size: int, *, is_clean: bool) -> None:
+        """The response is whole; `is_clean` is false where more came than belongs to it."""
         self._body = None
         self.sink = None
-        if self._keep and self.request_is_sent and not rest and (body is None or not body.rest):
+        if self._keep and self.request_is_sent and is_clean:
             self._keeper.release(self)
         elif self.is_open:
             self.is_open = False
             self._keeper.lost(self)
             self.transport.abort()
-        sink.upstream_ends(data, body)
+        sink.upstream_ends(data, size)
 
     def _fail(self, fault: UpstreamFailed) -> None:
         sink = self.sink

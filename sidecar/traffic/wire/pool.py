@@ -17,8 +17,8 @@ from sidecar.model.clock import Clock
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.outbound import Outbound
 
-_FRESH_S = 0.002
-"""A connection used this recently is not asked whether it is stale: the loop has read its events since."""
+_FRESH_S = 0.5
+"""A connection used this recently is not asked whether it is stale: no server closes so soon, and the loop hears of it."""
 
 
 class Waiter(Protocol):

@@ -1,33 +1,126 @@
-"""The request as the upstream gets it: the agent's own lines, with our trace context, Via and target in their places."""
+"""
+A request made ready to go on: everything that follows from its head, so that the next with the same head need not be read.
+
+Agents keep connections and send heads that differ in two places only, Content-Length and traceparent. A connection
+remembers the last head without those two values; while they are the same bytes, the judgement is the same too. The values
+themselves are judged each time. What is remembered lives and dies with the connection.
+"""
+
+from typing import NamedTuple
 
 from sidecar.model.exchange import Attempt, Exchange
+from sidecar.model.facts import Passage
 from sidecar.model.trace import format_traceparent
 from sidecar.traffic.router import Way
 from sidecar.traffic.wire.head import RequestHead
 
+_LONGEST_REMEMBERED_BYTES = 8 * 1024
+_LENGTH_FIELD = b"content-length:"
 
-def request_head(request: RequestHead, exchange: Exchange, attempt: Attempt, way: Way, via_line: bytes) -> bytes:
-    """
-    Build the head of one attempt.
 
-    Every attempt has a traceparent with its own span id (W3C Trace Context section 2.3); baggage goes only where the
-    route allows it; an upgrade keeps its Connection and Upgrade, all other hop-by-hop fields are gone.
+class Cut(NamedTuple):
+    """A head without its two changing values: `same` is what is left, `length` and `traceparent` what was cut out."""
+
+    same: bytes
+    length: bytes
+    traceparent: bytes
+
+
+def cut(head: bytes) -> Cut | None:
+    """Cut the changing values out of a head; None where it is not of the common form, and has to be read in full."""
+    at = head.find(b"\r\ntraceparent: ") + 15
+    traceparent = b""
+    if at > 14:
+        end = head.find(b"\r\n", at)
+        traceparent = head[at:end]
+        head = head[:at] + head[end:]
+    at = head.find(b"\r\nContent-Length: ") + 18
+    if at == 17:
+        at = head.find(b"\r\ncontent-length: ") + 18
+        if at == 17:
+            return Cut(head, b"", traceparent) if len(head) <= _LONGEST_REMEMBERED_BYTES else None
+    end = head.find(b"\r\n", at)
+    length = head[at:end]
+    if not length.isdigit() or len(length) > 15 or len(head) > _LONGEST_REMEMBERED_BYTES:
+        return None
+    return Cut(head[:at] + head[end:], length, traceparent)
+
+
+class Ready:
     """
-    lines = request.lines.copy()
-    lines[0] = b"%b %b HTTP/1.1" % (request.method, way.target)
-    if request.host_at:
-        if request.host != way.host_line:
+    A request, where it goes, and its head for the upstream in three pieces around the changing values.
+
+    `cut` is what has to be the same for another request to be served by this one; `way.route` is of the graph `graph`.
+    """
+
+    __slots__ = ("_after", "_before", "cut", "graph", "passage", "request", "way")
+
+    def __init__(self, request: RequestHead, way: Way, passage: Passage, graph: object, via_line: bytes) -> None:
+        self.request = request
+        self.way = way
+        self.passage = passage
+        self.graph = graph
+        self.cut: Cut | None = None
+        lines = request.lines.copy()
+        lines[0] = b"%b %b HTTP/1.1" % (request.method, way.target)
+        if not request.host_at:
+            lines.insert(1, b"Host: " + way.host_line)
+        elif request.host != way.host_line:
             lines[request.host_at] = b"Host: " + way.host_line
-    else:
-        lines.insert(1, b"Host: " + way.host_line)
-    lines.append(b"traceparent: " + format_traceparent(exchange.trace_id, attempt.span_id, exchange.flags))
-    if exchange.tracestate:
-        lines.append(b"tracestate: " + exchange.tracestate)
-    if exchange.baggage and way.route.baggage:
-        lines += [b"baggage: " + value for value in exchange.baggage]
-    if request.upgrade:
-        lines += [b"Connection: Upgrade", b"Upgrade: " + request.upgrade]
-    lines.append(via_line)
-    lines.append(b"")
-    lines.append(b"")
-    return b"\r\n".join(lines)
+        if request.baggage and way.route.baggage:
+            lines += [b"baggage: " + value for value in request.baggage]
+        if request.upgrade:
+            lines += [b"Connection: Upgrade", b"Upgrade: " + request.upgrade]
+        lines += (via_line, b"traceparent: ")
+        self._before, self._after = _around_length(lines) if request.length > 0 else (b"\r\n".join(lines), b"")
+
+    def is_for(self, found: Cut, graph: object) -> bool:
+        """True when a request with the head that `found` was cut from is this one again, but for the two values."""
+        mine = self.cut
+        return (
+            mine is not None
+            and mine.same == found.same
+            and bool(mine.length) == bool(found.length)
+            and bool(mine.traceparent) == bool(found.traceparent)
+            and self.graph is graph
+        )
+
+    def again(self, found: Cut) -> RequestHead:
+        """The request with the values of its successor."""
+        request = self.request
+        if found.length:
+            request.length = int(found.length)
+        if found.traceparent:
+            request.traceparents = (found.traceparent,)
+        return request
+
+    def remember(self, found: Cut | None) -> bool:
+        """Let further requests be served by this one; False where their heads have to be read in full."""
+        request = self.request
+        if found is None or request.upgrade or request.expects_continue or request.method == b"CONNECT":
+            return False
+        if len(request.traceparents) != bool(found.traceparent) or (request.length > 0) != bool(found.length):
+            return False
+        self.cut = found
+        return True
+
+    def head(self, exchange: Exchange, attempt: Attempt) -> bytes:
+        """
+        Build the head of one attempt.
+
+        Every attempt has a traceparent with its own span id (W3C Trace Context, section 3.4), and the exchange's tracestate.
+        """
+        traceparent = format_traceparent(exchange.trace_id, attempt.span_id, exchange.flags)
+        end = b"\r\ntracestate: " + exchange.tracestate + b"\r\n\r\n" if exchange.tracestate else b"\r\n\r\n"
+        if self._after:
+            return b"%b%d%b%b%b" % (self._before, self.request.length, self._after, traceparent, end)
+        return self._before + traceparent + end
+
+
+def _around_length(lines: list[bytes]) -> tuple[bytes, bytes]:
+    """Join the lines in two pieces, before and behind the value of Content-Length."""
+    for place, line in enumerate(lines):
+        if line[:15].lower() == _LENGTH_FIELD:
+            name_and_space = line[: len(line) - len(line[15:].lstrip(b" \t"))]
+            return b"\r\n".join([*lines[:place], name_and_space]), b"\r\n".join([b"", *lines[place + 1 :]])
+    raise AssertionError("a request with a length has a Content-Length line")

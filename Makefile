@@ -1,0 +1,87 @@
+# `make help` lists what can be made. Nothing here needs root, and nothing is installed outside of this folder.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# The first Python of these that is new enough; `make PYTHON=/path/to/python …` takes another one.
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done)
+
+# A venv is set up again when pyproject.toml has changed; otherwise a second run needs no network and no time.
+STAMP := $(shell cksum < pyproject.toml | tr ' ' -)
+RUN := .venv/stamp-run-$(STAMP)
+TEST := .venv/stamp-test-$(STAMP)
+LINT := .venv/stamp-lint-$(STAMP)
+BACKENDS := .venv-backends/stamp-$(STAMP)
+BENCH := .venv-bench/stamp-$(STAMP)
+
+CONFIG ?= config/sidecar.yaml
+CONFIGS := $(wildcard config/*.yaml) deploy/kubernetes/sidecar.yaml deploy/compose/config/sidecar.yaml
+ARGS ?=
+# Coverage is judged over the whole suite only: `make test ARGS="tests/model -x"` leaves it out.
+COVER := $(if $(strip $(ARGS)),,--cov --cov-report=term)
+
+.PHONY: help demo test run lint validate docs bench soak test-backends clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(RUN) ## run the built-in agent through the sidecar and show the trace
+	@.venv/bin/sidecar demo
+
+test: $(TEST) ## run the whole suite (ARGS="tests/model -x" for a part of it)
+	.venv/bin/python -m pytest $(COVER) $(ARGS)
+
+run: $(RUN) ## start the sidecar with config/sidecar.yaml (CONFIG=… for another one)
+	@exec .venv/bin/sidecar run --config $(CONFIG)
+
+lint: $(LINT) ## ruff, and mypy --strict
+	.venv/bin/ruff check .
+	.venv/bin/mypy --strict
+
+validate: $(RUN) ## check every config that this repository ships
+	@.venv/bin/sidecar validate $(foreach each,$(CONFIGS),--config $(each))
+
+docs: $(TEST) ## write the generated blocks of README.md and docs/ anew
+	.venv/bin/python -m tests.generated
+
+bench: $(BENCH) ## measure against nginx and Envoy; writes the table and the picture of the README
+	.venv-bench/bin/python -m tests.bench --publish $(ARGS)
+
+soak: $(TEST) ## run the tests that take minutes
+	.venv/bin/python -m pytest -m soak --timeout=1800 $(ARGS)
+
+test-backends: $(TEST) $(BACKENDS) ## run the tests against a real Arize Phoenix (installs 1 GB into .venv-backends)
+	.venv/bin/python -m pytest -m backend --timeout=300 $(ARGS)
+
+clean: ## remove the venvs and everything that was generated
+	rm -rf .venv .venv-backends .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- venvs ---
+
+.venv/bin/python .venv-backends/bin/python .venv-bench/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where it is: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(patsubst %/bin/python,%,$@) || { rm -rf $(patsubst %/bin/python,%,$@); \
+		echo "$(PYTHON) cannot make a venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(RUN): | .venv/bin/python
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@rm -f .venv/stamp-run-* && touch $@
+
+$(TEST): | .venv/bin/python
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@rm -f .venv/stamp-test-* .venv/stamp-run-* && touch $@ $(RUN)
+
+$(LINT): | .venv/bin/python
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@rm -f .venv/stamp-* && touch $@ $(TEST) $(RUN)
+
+$(BACKENDS): | .venv-backends/bin/python
+	.venv-backends/bin/python -m pip install --quiet --disable-pip-version-check '.[backends]'
+	@rm -f .venv-backends/stamp-* && touch $@
+
+$(BENCH): | .venv-bench/bin/python
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@rm -f .venv-bench/stamp-* && touch $@

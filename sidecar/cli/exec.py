@@ -1,0 +1,254 @@
+"""
+Run a command with a sidecar around it, which ends when the command ends.
+
+    sidecar exec -- python agent.py
+    sidecar exec --config sidecar.yaml -- npx some-agent --flag
+
+The sidecar listens on free ports of loopback and reaches local servers too; the command is led to it by HTTP_PROXY and its kin.
+With --config, its routes, policies and pipelines hold, but not its addresses; without, everything is forwarded, and spans go
+where OTEL_EXPORTER_OTLP_ENDPOINT says. At the end a summary of the calls is written to standard error. What the command leaves
+running in the background is not waited for, and has no proxy any more.
+
+The exit code is the command's, 128 + n where signal n ended it, 127 where it was not found, 126 where it could not be run,
+and 125 where the sidecar itself failed. Signals are passed on to the command.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidecar.model.errors import ConfigInvalid
+from sidecar.model.facts import ExchangeFinished, Mode
+from sidecar.model.trace import RANDOM, SAMPLED, format_traceparent, new_span_id, new_trace_id, parse_traceparent
+from sidecar.terminal.calls import Calls
+from sidecar.terminal.environment import PROXIES, pointed_at
+from sidecar.terminal.foreground import Foreground, in_foreground
+from sidecar.terminal.launch import NOT_EXECUTABLE, NOT_FOUND
+from sidecar.terminal.screen import Screen
+from sidecar.terminal.signals import Caught, Signals
+
+if TYPE_CHECKING:
+    from sidecar.app import App
+    from sidecar.config import Config
+    from sidecar.runtime.components import Declared
+
+HELP = "run a command with a sidecar around it"
+
+SIDECAR_FAILED = 125
+"""The exit code where the sidecar itself failed, as env, nice and timeout have it."""
+
+_FREE = "127.0.0.1:0"
+
+_BUILT_IN = """
+receivers: {{traffic: {{}}, otlp: {{protocols: {{http: {{}}}}}}}}
+exporters: {{{exporter}: {{}}}}
+service:
+  pipelines:
+    traces: {{receivers: [traffic, otlp], exporters: [{exporter}]}}
+    metrics: {{receivers: [otlp], exporters: [{exporter}]}}
+    logs: {{receivers: [otlp], exporters: [{exporter}]}}
+"""
+
+_DRAIN = "1s"
+_ENDING = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+_NO_ERRORS = {"", "client_gone"}  # whoever hangs up has what it wanted
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`--config F`, then the command."""
+    parser.usage = "sidecar exec [-h] [--config FILE] -- COMMAND [ARGUMENT ...]"
+    parser.add_argument("--config", metavar="FILE", help="default: built in")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns the exit code as the module's docstring says."""
+    import uvloop
+
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        print("sidecar exec: which command? As in: sidecar exec -- python agent.py", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.WARNING, format="sidecar exec: %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        wrapped = Wrapped(command, arguments.config, os.environ, runner.get_loop())
+        with Signals(wrapped.hear, in_foreground=in_foreground) as signals:  # before anything can start a thread
+            return runner.run(wrapped.run(signals.before))
+
+
+class Wrapped:
+    """One command with its sidecar, from start to summary."""
+
+    def __init__(
+        self, command: Sequence[str], config: str | None, environ: Mapping[str, str], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._command = command
+        self._config = config
+        self._environ = environ
+        self._loop = loop
+        self._calls = Calls()
+        self._foreground: Foreground | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._code: int | None = None
+
+    def hear(self, caught: Caught) -> None:
+        """Take a signal, in whatever thread it was caught."""
+        self._loop.call_soon_threadsafe(self._obey, caught)
+
+    def _obey(self, caught: Caught) -> None:
+        """Signals are the command's; before it has started and after it has ended, those that end things end us."""
+        if self._foreground is not None:
+            self._foreground.pass_on(caught)
+        elif caught.number in _ENDING and self._task is not None:
+            self._code = 128 + caught.number if self._code is None else self._code
+            self._task.cancel()
+
+    async def run(self, blocked: frozenset[int]) -> int:
+        """Start the sidecar, run the command with this signal mask, stop the sidecar, and tell what it saw."""
+        self._task = asyncio.current_task()
+        traceparent = _traceparent(self._environ)
+        try:
+            async with self._sidecar() as app:
+                self._foreground = Foreground(self._command, self._surroundings(app, traceparent), blocked=blocked)
+                try:
+                    self._code = await self._foreground.run()
+                finally:
+                    self._foreground = None
+        except asyncio.CancelledError:
+            if self._code is None:
+                raise
+        except ConfigInvalid as invalid:
+            for fault in invalid.faults:
+                print(f"sidecar exec: {fault}", file=sys.stderr)
+            return SIDECAR_FAILED
+        except OSError as error:
+            print(f"sidecar exec: the sidecar failed: {error}", file=sys.stderr)
+            return SIDECAR_FAILED
+        assert self._code is not None
+        self._tell(traceparent)
+        return self._code
+
+    @asynccontextmanager
+    async def _sidecar(self) -> AsyncIterator["App"]:
+        from sidecar.app import App
+        from sidecar.runtime.runtime import Runtime
+
+        config = around(self._read(), agent=_agent(self._command, self._environ))
+        runtime = Runtime(environ=dict(self._environ))
+        runtime.bus.listen((ExchangeFinished,), self._count)
+        app = App(config, runtime=runtime, has_admin=False)
+        try:
+            await app.start()
+            await app.ready()
+            yield app
+        finally:
+            await app.stop()
+
+    def _read(self) -> "Config":
+        from sidecar.config import load, parse
+
+        if self._config is not None:
+            return load(self._config, environ=self._environ)
+        if not any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in self._environ):
+            logging.getLogger("sidecar.telemetry").setLevel(logging.CRITICAL)  # nobody has said that there is a backend
+        grpc = self._environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc"
+        return parse(
+            _BUILT_IN.format(exporter="otlp_grpc" if grpc else "otlp_http"), source="built-in config", environ=self._environ
+        )
+
+    def _surroundings(self, app: "App", traceparent: str) -> dict[str, str]:
+        listeners = [endpoint for path, endpoint in app.endpoints.items() if path.startswith("traffic.listeners.")]
+        receivers = [endpoint for path, endpoint in app.endpoints.items() if path.endswith(".protocols.http")]
+        theirs = {name: self._environ[name] for name in PROXIES if self._environ.get(name)}
+        if theirs:
+            print(
+                f"sidecar exec: {', '.join(theirs)} replaced; a corporate proxy is named by `proxy` of an upstream",
+                file=sys.stderr,
+            )
+        return pointed_at(
+            self._environ,
+            proxy=f"http://127.0.0.1:{listeners[0][1]}",
+            otlp=f"http://localhost:{receivers[0][1]}" if receivers else "",
+            traceparent=traceparent,
+        )
+
+    def _count(self, fact: ExchangeFinished) -> None:
+        self._calls.add(
+            _destination(fact),
+            (fact.ended_ns - fact.started_ns) / 1e9,
+            failed=fact.status >= 400 or fact.error not in _NO_ERRORS,
+            sent_bytes=fact.request_bytes,
+            received_bytes=fact.response_bytes,
+        )
+
+    def _tell(self, traceparent: str) -> None:
+        screen = Screen.of(sys.stderr, self._environ)
+        lines = [f"sidecar exec: {self._calls.headline()}, trace {traceparent.split('-')[1]}", *self._calls.table(screen)]
+        if not self._calls.total.calls and self._code not in (NOT_FOUND, NOT_EXECUTABLE):
+            lines.append("Does the command obey HTTP_PROXY and HTTPS_PROXY, and does NO_PROXY leave something to see?")
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def around(config: "Config", *, agent: str) -> "Config":
+    """
+    The config as it holds around a command: every address is a free port of loopback, without passwords, because only the
+    command will know it; local servers are reached; calls without identity are the agent's; the end does not wait long.
+    """
+    from sidecar.model.spec import Duration
+    from sidecar.traffic.spec import DestinationsSpec, IdentitySpec
+
+    traffic = config.traffic
+    destinations: DestinationsSpec = replace(traffic.destinations, allow_loopback=True)
+    identity: IdentitySpec = replace(traffic.identity, agent=traffic.identity.agent or agent)
+    drain = min(traffic.drain, Duration(_DRAIN))
+    moved = {
+        section: {name: _moved(section, declared) for name, declared in components.items()}
+        for section, components in config.components.items()
+    }
+    traffic = replace(traffic, destinations=destinations, identity=identity, drain=drain)
+    return replace(config, traffic=traffic, components=moved)
+
+
+def _moved(section: str, declared: "Declared") -> "Declared":
+    """A component on free ports; the OTLP receiver speaks HTTP in any case, because that is what the command is told."""
+    spec = declared.spec
+    if section == "traffic.listeners":
+        return replace(declared, spec=replace(spec, endpoint=_FREE, users={}))
+    if section == "receivers" and declared.kind.name == "otlp":
+        from sidecar.telemetry.receivers.otlp import HttpSpec
+
+        grpc, http = spec.protocols.grpc, spec.protocols.http or HttpSpec()
+        protocols = replace(spec.protocols, grpc=grpc and replace(grpc, endpoint=_FREE), http=replace(http, endpoint=_FREE))
+        return replace(declared, spec=replace(spec, protocols=protocols))
+    return declared
+
+
+def _agent(command: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Who calls where the calls do not say: what the user calls the agent, else the command's name."""
+    return environ.get("SIDECAR_AGENT_ID") or environ.get("OTEL_SERVICE_NAME") or Path(command[0]).name
+
+
+def _traceparent(environ: Mapping[str, str]) -> str:
+    """The trace that the environment is in, else a new one."""
+    given = environ.get("TRACEPARENT", "")
+    if parse_traceparent(given.encode("ascii", "replace")) is not None:
+        return given
+    rng = random.SystemRandom()
+    return format_traceparent(new_trace_id(rng), new_span_id(rng), SAMPLED | RANDOM).decode()
+
+
+def _destination(fact: ExchangeFinished) -> str:
+    """The route's name, else scheme and authority; a tunnel says that it is one."""
+    host = f"[{fact.host}]" if ":" in fact.host else fact.host
+    if fact.mode is Mode.CONNECT:
+        return f"{host}:{fact.port} (tunnel)"
+    return fact.route or (f"{fact.scheme}://{host}:{fact.port}" if host else "(no destination)")

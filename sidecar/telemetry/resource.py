@@ -1,0 +1,117 @@
+"""
+Who we are: the resource that stands above all our own spans.
+
+Read from the environment as the OpenTelemetry specification says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES:
+opentelemetry.io/docs/specs/otel/resource/sdk), from the process, and from Kubernetes' downward API (environment, or files
+mounted at /etc/podinfo), of which the SDK's own detectors know nothing.
+"""
+
+import logging
+import os
+import platform
+import re
+import socket
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+import sidecar
+from sidecar.runtime.runtime import Runtime
+from sidecar.telemetry.wire import int_attribute, text_attribute
+
+SERVICE_NAME = "agent-sre-sidecar"
+"""service.name where nobody chose one."""
+
+_POD_VARIABLES = {
+    "POD_NAME": "k8s.pod.name",
+    "POD_NAMESPACE": "k8s.namespace.name",
+    "POD_UID": "k8s.pod.uid",
+    "POD_IP": "k8s.pod.ip",
+    "NODE_NAME": "k8s.node.name",
+    "CONTAINER_NAME": "k8s.container.name",
+}
+_POD_FILES = {"name": "k8s.pod.name", "namespace": "k8s.namespace.name", "uid": "k8s.pod.uid"}
+_POD_INFO = Path("/etc/podinfo")
+_LABEL = re.compile(r'([^=\s]+)="((?:[^"\\]|\\.)*)"')
+_MOST_FILE_BYTES = 64 * 1024
+
+Attributes = dict[str, str | int]
+
+_log = logging.getLogger(__name__)
+
+
+def resource_of(runtime: Runtime) -> Attributes:
+    """The attributes of this process; the same for every component, and over reloads."""
+    found: Attributes = runtime.services.setdefault("telemetry.resource", {})
+    if not found:
+        found.update(attributes(runtime.environ))
+    return found
+
+
+def attributes(environ: Mapping[str, str], *, pod_info: Path = _POD_INFO) -> Attributes:
+    """All attributes that can be found out; what the environment says explicitly wins over what was detected."""
+    found: Attributes = {
+        "service.name": SERVICE_NAME,
+        "service.version": sidecar.__version__,
+        "service.instance.id": str(uuid.uuid4()),
+        "telemetry.sdk.name": "agent-sre-sidecar",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": sidecar.__version__,
+        "host.name": socket.gethostname(),
+        "host.arch": {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+        "os.type": sys.platform.rstrip("0123456789"),
+        "process.pid": os.getpid(),
+        "process.executable.name": os.path.basename(sys.executable),
+        "process.runtime.name": sys.implementation.name,
+        "process.runtime.version": platform.python_version(),
+    }
+    found |= _pod(environ, pod_info)
+    found |= written_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    if name := environ.get("OTEL_SERVICE_NAME", ""):
+        found["service.name"] = name
+    return {key: value for key, value in found.items() if value != ""}
+
+
+def written_attributes(text: str) -> dict[str, str]:
+    """
+    Read `key=value,key=value` with percent-encoded values (W3C Baggage without properties).
+
+    As the specification asks, a list with a mistake in it is discarded as a whole, and the mistake logged.
+    """
+    found = {}
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
+        key, mark, value = entry.partition("=")
+        if not mark or not key.strip():
+            _log.error("OTEL_RESOURCE_ATTRIBUTES is not used: %r is not of the form key=value", entry)
+            return {}
+        found[unquote(key.strip())] = unquote(value.strip())
+    return found
+
+
+def serialized(attributes: Attributes) -> bytes:
+    """The attributes as an opentelemetry.proto.resource.v1.Resource."""
+    return b"".join(
+        int_attribute(key, value, number=1) if isinstance(value, int) else text_attribute(key, value, number=1)
+        for key, value in attributes.items()
+    )
+
+
+def _pod(environ: Mapping[str, str], pod_info: Path) -> dict[str, str]:
+    """What Kubernetes' downward API tells (kubernetes.io/docs/concepts/workloads/pods/downward-api), by files or variables."""
+    found = {}
+    for name, attribute in _POD_FILES.items():
+        if text := _read(pod_info / name):
+            found[attribute] = text
+    for key, value in _LABEL.findall(_read(pod_info / "labels")):
+        found[f"k8s.pod.label.{key}"] = re.sub(r"\\(.)", r"\1", value)
+    return found | {attribute: environ[name] for name, attribute in _POD_VARIABLES.items() if environ.get(name)}
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_FILE_BYTES).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,47 @@
+"""What a person may write under `service:`: which receivers feed which exporters, in the Collector's grammar."""
+
+from dataclasses import dataclass, field
+
+from sidecar.model.spec import Spec
+from sidecar.telemetry.signals import Signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpec(Spec):
+    """One way for a signal: from every receiver, through the processors in order, to every exporter."""
+
+    receivers: tuple[str, ...]
+    """Ids of receivers, at least one."""
+    processors: tuple[str, ...] = ()
+    """Ids of processors, in the order in which they see the data."""
+    exporters: tuple[str, ...]
+    """Ids of exporters, at least one."""
+
+    def __post_init__(self) -> None:
+        if not self.receivers:
+            raise ValueError("a pipeline needs at least one receiver")
+        if not self.exporters:
+            raise ValueError("a pipeline needs at least one exporter")
+        twice = {name for name in self.processors if self.processors.count(name) > 1}
+        if twice:
+            raise ValueError(f"a processor stands only once in a pipeline, not {', '.join(sorted(twice))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec(Spec):
+    """The telemetry plane as a whole."""
+
+    pipelines: dict[str, PipelineSpec] = field(default_factory=dict)
+    """By id: `traces`, `metrics` or `logs`, with a name after a slash where there are several of one signal."""
+
+    def __post_init__(self) -> None:
+        for name in self.pipelines:
+            signal_of(name)
+
+
+def signal_of(pipeline: str) -> Signal:
+    """The signal that a pipeline's id begins with; raises ValueError where it names none."""
+    kind = pipeline.partition("/")[0]
+    if kind not in tuple(Signal):
+        raise ValueError(f"a pipeline is named after its signal ({', '.join(Signal)}), as in 'traces/agents', not {pipeline!r}")
+    return Signal(kind)

@@ -1,0 +1,5 @@
+"""
+What the commands show people, and how they run other people's programs: screen, table, figures, calls, foreground.
+
+Floor 7, beside `cli`. Nothing here knows a command; what only one command needs stays in that command's file.
+"""

@@ -1,0 +1,165 @@
+import asyncio
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from sidecar.model.spec import Duration
+from sidecar.runtime.metrics import Counter
+from sidecar.runtime.runtime import Runtime
+from sidecar.telemetry.receivers.traffic import AT_ONCE, Config, TrafficReceiver, build
+from sidecar.telemetry.signals import Batch, Signal
+from tests.otlp_collector import attributes_of
+from tests.sidecar_under_test import eventually
+from tests.telemetry.facts import attempt, exchange
+
+
+class Sink:
+    """Takes batches, or refuses them."""
+
+    def __init__(self, *, takes: bool = True) -> None:
+        self.batches: list[Batch] = []
+        self.takes = takes
+
+    def consume(self, batch: Batch) -> bool:
+        self.batches.append(batch)
+        return self.takes
+
+    @property
+    def spans(self) -> list[Any]:
+        requests = [ExportTraceServiceRequest.FromString(chunk) for batch in self.batches for chunk in batch.chunks]
+        return [span for request in requests for each in request.resource_spans for scope in each.scope_spans for span in scope.spans]
+
+
+def receiver(sink: Sink, runtime: Runtime | None = None, **settings: Any) -> tuple[TrafficReceiver, Runtime]:
+    runtime = runtime or Runtime(environ={"OTEL_SERVICE_NAME": "sidecar-under-test"})
+    made = build("traffic", Config(**{"flush_interval": Duration("5ms"), **settings}), runtime)
+    made.connect({Signal.TRACES: sink.consume})
+    return made, runtime
+
+
+def counts(runtime: Runtime) -> dict[str, int]:
+    found = {}
+    for family in runtime.metrics:
+        for metric in family.series.values():
+            assert isinstance(metric, Counter)
+            found[family.name.removeprefix("telemetry.receivers.traffic.")] = metric.value
+    return {name: value for name, value in found.items() if value}
+
+
+async def test_an_ended_call_becomes_two_spans_after_a_moment() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink)
+    facts = [attempt(), exchange()]
+    for fact in facts:
+        runtime.bus.publish(fact)
+    assert sink.batches == []
+    await eventually(lambda: sink.batches, "a batch")
+    (batch,) = sink.batches
+    assert (batch.signal, batch.items, batch.size_bytes) == (Signal.TRACES, 2, len(batch.chunks[0]))
+    assert [span.span_id for span in sink.spans] == [fact.span_id for fact in facts]
+    request = ExportTraceServiceRequest.FromString(batch.chunks[0])
+    assert attributes_of(request.resource_spans[0].resource)["service.name"] == "sidecar-under-test"
+    await made.stop()
+    assert counts(runtime) == {"accepted_spans": 2}
+
+
+async def test_many_are_written_at_once_and_never_more_than_64_a_turn() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink, flush_interval=Duration("1h"))
+    for _ in range(AT_ONCE * 2 + 3):
+        runtime.bus.publish(exchange())
+    assert sink.batches == []  # not in the turn of the call that ends
+    await asyncio.sleep(0)
+    assert [batch.items for batch in sink.batches] == [64]
+    await asyncio.sleep(0)
+    assert [batch.items for batch in sink.batches] == [64, 64]
+    await asyncio.sleep(0)
+    assert [batch.items for batch in sink.batches] == [64, 64]  # three wait for others
+    for _ in range(AT_ONCE - 3):
+        runtime.bus.publish(exchange())
+    await asyncio.sleep(0)
+    assert [batch.items for batch in sink.batches] == [64, 64, 64]
+    await made.stop()
+    assert sum(batch.items for batch in sink.batches) == AT_ONCE * 3
+
+
+async def test_what_is_left_after_a_burst_is_flushed_in_time() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink)
+    for _ in range(AT_ONCE + 1):
+        runtime.bus.publish(exchange())
+    await eventually(lambda: sum(batch.items for batch in sink.batches) == AT_ONCE + 1, "the last one")
+    await made.stop()
+
+
+async def test_a_trace_that_is_not_sampled_leaves_no_span_and_is_counted() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink)
+    runtime.bus.publish(exchange(flags=0))
+    runtime.bus.publish(attempt(flags=2))
+    runtime.bus.publish(exchange(flags=3))
+    await made.stop()
+    assert len(sink.spans) == 1
+    assert counts(runtime) == {"accepted_spans": 1, "unsampled_spans": 2}
+
+
+async def test_what_comes_on_top_of_the_queue_is_dropped_and_counted() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink, queue_size=64)
+    for _ in range(70):
+        runtime.bus.publish(exchange())
+    await made.stop()
+    assert counts(runtime) == {"accepted_spans": 64, "dropped_spans": 6}
+
+
+async def test_what_no_exporter_takes_is_counted() -> None:
+    sink = Sink(takes=False)
+    made, runtime = receiver(sink)
+    runtime.bus.publish(exchange())
+    await made.stop()
+    assert counts(runtime) == {"refused_spans": 1}
+
+
+async def test_stop_passes_on_what_waits_and_hears_no_more() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink, flush_interval=Duration("1h"))
+    for _ in range(10):
+        runtime.bus.publish(exchange())
+    await made.stop()
+    runtime.bus.publish(exchange())
+    await made.stop()
+    assert len(sink.spans) == 10
+
+
+async def test_stop_without_connect_does_no_harm() -> None:
+    await build("traffic", Config(), Runtime()).stop()
+
+
+async def test_a_reload_switches_the_consumer_and_does_not_hear_twice() -> None:
+    first, second = Sink(), Sink()
+    made, runtime = receiver(first)
+    made.connect({Signal.TRACES: second.consume})
+    runtime.bus.publish(exchange())
+    await made.stop()
+    assert (len(first.spans), len(second.spans)) == (0, 1)
+
+
+async def test_a_gateway_route_is_named_by_its_prefix_and_a_reload_changes_it() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink)
+    fact = exchange()
+    names = []
+    for routes in ({"openai": "/openai/"}, {"openai": "/ai/"}, {}):
+        runtime.services["traffic.routes"] = routes
+        runtime.bus.publish(fact)
+        await eventually(lambda expected=len(names) + 1: len(sink.spans) == expected, "a span")
+        names.append(sink.spans[-1].name)
+    assert names == ["POST /openai/", "POST /ai/", "POST"]
+    await made.stop()
+
+
+@pytest.mark.parametrize("settings", [{"queue_size": 63}, {"flush_interval": Duration("0")}])
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        Config(**settings)

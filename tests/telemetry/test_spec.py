@@ -1,0 +1,33 @@
+import pytest
+
+from sidecar.telemetry.signals import Signal
+from sidecar.telemetry.spec import PipelineSpec, ServiceSpec, signal_of
+
+
+def test_a_pipeline_is_named_after_its_signal() -> None:
+    assert [signal_of(name) for name in ("traces", "metrics/agents", "logs/a/b")] == [Signal.TRACES, Signal.METRICS, Signal.LOGS]
+    for name in ("spans", "", "Traces", "tracesx/1"):
+        with pytest.raises(ValueError, match="named after its signal"):
+            signal_of(name)
+
+
+def test_a_service_refuses_pipelines_without_a_signal() -> None:
+    pipeline = PipelineSpec(receivers=("traffic",), exporters=("debug",))
+    assert ServiceSpec(pipelines={"traces": pipeline}).pipelines["traces"].processors == ()
+    with pytest.raises(ValueError, match="profiles"):
+        ServiceSpec(pipelines={"profiles": pipeline})
+
+
+@pytest.mark.parametrize(
+    ("receivers", "processors", "exporters", "problem"),
+    [
+        ((), (), ("debug",), "at least one receiver"),
+        (("otlp",), (), (), "at least one exporter"),
+        (("otlp",), ("redact", "batch", "redact"), ("debug",), "only once in a pipeline, not redact"),
+    ],
+)
+def test_a_pipeline_that_leads_nowhere_is_refused(
+    receivers: tuple[str, ...], processors: tuple[str, ...], exporters: tuple[str, ...], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        PipelineSpec(receivers=receivers, processors=processors, exporters=exporters)
