@@ -166,7 +166,8 @@ class OtlpCollector:
         self._thread = threading.Thread(target=self._run, name="otlp collector", daemon=True)
         self._listening = threading.Event()
         self._stopping: asyncio.Event | None = None
-        self._grpc = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=[("grpc.so_reuseport", 0)])
+        self._pool = futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix="otlp collector")
+        self._grpc = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
         self._http_port = self._grpc_port = 0
 
     # life
@@ -187,6 +188,7 @@ class OtlpCollector:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(10)
             self._grpc.stop(0).wait(10)
+            self._pool.shutdown()
 
     def __enter__(self) -> Self:
         return self.start()

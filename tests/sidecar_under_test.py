@@ -42,6 +42,7 @@ def config_for(
             "listeners": {"http": {"endpoint": "127.0.0.1:0", **(listener or {})}},
             "upstreams": {"http/llm": {"url": f"{url}/base", **(upstream or {})}},
             "routes": {"llm": {"path": "/llm/", "upstream": "http/llm", **(route or {})}},
+            "drain": "100ms",
             **traffic,
         },
         "admin": {"endpoint": "127.0.0.1:0"},

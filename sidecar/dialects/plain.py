@@ -13,7 +13,7 @@ def error(refused: Refused) -> bytes:
     body = {
         "error": {
             "code": refused.code,
-            "message": refused.detail or meaning.advice,
+            "message": f"{refused.code}: {refused.detail or meaning.advice}",
             "fault": meaning.fault.value,
             "retry": meaning.retry,
             "advice": meaning.advice,

@@ -51,6 +51,8 @@ CODES: dict[str, Code] = {
     "body_bytes": Code(413, _C, False, "Send a smaller body, or raise max_body_bytes."),
     "request_timeout": Code(408, _C, True, "Send the whole request head in time (header_timeout)."),
     "body_timeout": Code(408, _C, True, "Keep sending the request body (idle_timeout)."),
+    "client_stalled": Code(408, _C, True, "Keep reading the response (idle_timeout)."),
+    "pipeline_bytes": Code(503, _C, True, "Send the next request after the response, or raise max_pipelined_bytes."),
     "too_many_connections": Code(503, _O, True, "Close idle connections, or raise max_connections."),
     # where it wants to go
     "proxy_auth_required": Code(407, _C, False, "Send Proxy-Authorization: Basic with a configured user and password."),

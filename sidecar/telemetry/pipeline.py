@@ -97,15 +97,6 @@ class Pipelines:
         """Stop everything, receivers first; each exporter sends what it has within its own bound."""
         await _stop(self, set(), ("receivers.", "processors.", "exporters."))
 
-    @property
-    def endpoints(self) -> dict[str, tuple[str, int]]:
-        """Where receivers listen, by their path and the protocol: `receivers.otlp.http`."""
-        return {
-            f"{path}.{protocol}": endpoint
-            for path, component in self
-            for protocol, endpoint in getattr(component, "endpoints", {}).items()
-        }
-
     def health(self) -> dict[str, Health]:
         """How each component is, by its path."""
         return {path: self._health(path, component) for path, component in self}

@@ -5,7 +5,7 @@ A reload makes a new graph and swaps it in; exchanges in flight keep the one the
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sidecar.model.errors import Refused
 from sidecar.model.facts import Mode
@@ -134,7 +134,7 @@ def compile_graph(
 
 
 def _own_addresses(runtime: Runtime) -> Iterable[Endpoint]:
-    own = runtime.services.get("own_addresses", ())
+    own: Iterable[Endpoint] | Callable[[], Iterable[Endpoint]] = runtime.services.get("own_addresses", ())
     return own() if callable(own) else own
 
 

@@ -54,6 +54,7 @@ class TrafficPlane:
         self._policies: dict[str, _Built] = {}
         self._upstreams: dict[str, _Built] = {}
         self._graph: Graph | None = None
+        self._old_graphs: list[Graph] = []
         self._leaving: list[_Built] = []
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -115,8 +116,9 @@ class TrafficPlane:
         await asyncio.gather(*farewells, return_exceptions=True)
         await _stop([*self._listeners.values(), *self._leaving, *self._policies.values(), *self._upstreams.values()])
         self._leaving = []
-        if self._graph is not None:
-            await self._graph.close()
+        for graph in (*self._old_graphs, *([self._graph] if self._graph is not None else [])):
+            await graph.close()
+        self._old_graphs = []
 
     # what others may know
 
@@ -169,11 +171,14 @@ class TrafficPlane:
         """
         Let new listeners listen while the old ones still do; each that does is added to `made`.
 
-        Only where both want the same port has the old one to let go of it first; connections that it has stay.
+        Where only settings have changed, the new one takes the port over without a gap; where both want the same port in
+        another way, the old one has to let go of it first. Connections that the old one has stay either way.
         """
         for built in coming:
             for other in going:
-                if _port(other) == _port(built) != "0":
+                if _is_successor(built, other):
+                    built.thing.take_over(other.thing.hand_over())
+                elif _port(other) == _port(built) != "0":
                     other.thing.stop_accepting()
             made.append(built)
             await self._listen(built)
@@ -199,6 +204,8 @@ class TrafficPlane:
     def _swap(self, graph: Graph, leaving: list[_Built], in_flight: list[Exchange]) -> None:
         """In one loop turn: new exchanges take the new graph, those in flight stay on the old one until they end."""
         old, self._graph = self._graph, graph
+        assert old is not None
+        self._old_graphs.append(old)
         for built in self._listeners.values():
             built.thing.serve(graph)
         self._show_routes()
@@ -223,6 +230,7 @@ class TrafficPlane:
             for built in self._listeners.values():
                 built.thing.forget(graph)
             await graph.close()
+            self._old_graphs.remove(graph)
         self._leaving = [built for built in self._leaving if built not in leaving]
 
     def _show_routes(self) -> None:
@@ -254,6 +262,11 @@ class _Last:
 
 def _policy(built: _Built) -> Policy:
     return as_policy(built.declared.id, built.declared.kind.module.STAGE, built.thing)
+
+
+def _is_successor(built: _Built, other: _Built) -> bool:
+    """Whether this listener is another with other settings for the same endpoint."""
+    return built.declared.path == other.declared.path and built.declared.spec.endpoint == other.declared.spec.endpoint
 
 
 def _port(built: _Built) -> str:

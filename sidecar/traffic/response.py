@@ -3,16 +3,13 @@ What a filter gets and gives: a response whose body is pushed, not iterated.
 
     async def shout(exchange, forward):
         response = await forward(exchange)
-        response.through(Upper())          # a stage: data(chunk) -> bytes, end(outcome) -> bytes
+        response.through(Upper())          # a stage: data(chunk) -> bytes, end(error) -> bytes
         return response
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from sidecar.traffic.wire.head import CHUNKED, ResponseHead
-
-if TYPE_CHECKING:
-    from sidecar.traffic.wire.reception import Reception
+from sidecar.traffic.wire.head import ResponseHead
 
 
 class BodyStage(Protocol):
@@ -27,15 +24,22 @@ class BodyStage(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where the body of a received response waits."""
+
+    def drop(self, response: "Response") -> None:
+        """Nobody wants this response any more."""
+
+
 class Response:
     """
     A response on its way to the agent.
 
     `fields` are its header lines (`b"Name: value"`), for a filter to read and change; `content` is the whole body of a
-    response that a filter makes itself, and b"" for one that comes from an upstream.
+    response that a filter makes itself, and b"" for one that comes from an upstream (`head` is then what came).
     """
 
-    __slots__ = ("content", "fields", "reception", "stages", "status", "status_line")
+    __slots__ = ("_source", "content", "fields", "head", "stages", "status", "status_line")
 
     def __init__(self, status: int, reason: str = "", fields: list[bytes] | None = None, content: bytes = b"") -> None:
         self.status = status
@@ -43,15 +47,18 @@ class Response:
         self.fields = fields if fields is not None else []
         self.content = content
         self.stages: tuple[BodyStage, ...] = ()
-        self.reception: Reception | None = None
+        self.head: ResponseHead | None = None
+        self._source: Source | None = None
 
     @classmethod
-    def received(cls, head: ResponseHead, reception: "Reception") -> "Response":
-        """Wrap an upstream's response head; its body waits in `reception` until the response is delivered or dropped."""
+    def received(cls, head: ResponseHead, source: Source) -> "Response":
+        """Wrap an upstream's response head; its body waits in `source` until the response is delivered or dropped."""
+        head.take_apart()
         response = cls(head.status)
         response.status_line = head.status_line
         response.fields = head.lines[1:]
-        response.reception = reception
+        response.head = head
+        response._source = source
         return response
 
     def through(self, stage: BodyStage) -> None:
@@ -60,17 +67,6 @@ class Response:
 
     def drop(self) -> None:
         """Give the response up unread, before another attempt is made; harmless when called twice."""
-        if self.reception is not None:
-            self.reception.drop()
-
-
-def made_head(response: Response) -> ResponseHead:
-    """The head of a response as the wire writes it; with stages the length is not known any more."""
-    head = ResponseHead()
-    head.status = response.status
-    head.status_line = response.status_line
-    head.is_1_1 = head.keep_alive = True
-    head.lines = [b"", *response.fields]
-    head.has_date = any(line[:5].lower() == b"date:" for line in response.fields)
-    head.length = head.declared = CHUNKED
-    return head
+        source, self._source = self._source, None
+        if source is not None:
+            source.drop(self)

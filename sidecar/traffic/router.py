@@ -20,7 +20,9 @@ class Route:
 
     __slots__ = ("baggage", "chain", "connect", "name", "prefix", "upstream")
 
-    def __init__(self, name: str, prefix: bytes, upstream: HttpUpstream, chain: Chain, connect: Connect, *, baggage: bool) -> None:
+    def __init__(
+        self, name: str, prefix: bytes, upstream: HttpUpstream, chain: Chain, connect: Connect, *, baggage: bool
+    ) -> None:
         self.name = name
         self.prefix = prefix
         self.upstream = upstream

@@ -1,6 +1,7 @@
 """From the numbers of the rounds to medians, ratios, verdicts, and the tables that show them. Pure but for `publish`."""
 
 import statistics
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def readme_block(results: dict[str, Any]) -> str:
         "load and upstreams another. The sidecar parses, traces and exports two spans a call; nginx and Envoy only relay. "
         "`make bench` repeats it on your machine: trust the ratios."
     )
-    return f"{markdown_table(rounds)}\n\n{place}\n"
+    return f"{markdown_table(rounds)}\n\n{textwrap.fill(place, 120)}\n"
 
 
 def publish(readme: Path, block: str) -> None:

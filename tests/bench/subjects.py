@@ -13,6 +13,8 @@ from tests.bench.upstreams import ROOT, Upstreams, nginx_preamble, temporary_pat
 CALLS_PREFIX = "/openai/"
 STREAMS_PREFIX = "/stream/"
 """Each subject cuts the prefix off and sends the rest on."""
+_STATE = ("XDG_RUNTIME_DIR", "XDG_STATE_HOME")
+"""Where the sidecar keeps its admin token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Sidecar(Subject):
         config = folder / "sidecar.yaml"
         config.write_text(json.dumps(_sidecar_config(upstreams, port, admin_port, tls), indent=2))  # JSON is YAML
         command = [sys.executable, "-m", "sidecar", "run", "--config", str(config)]
-        return Launch(command, port, admin_port, self._checkout, {"XDG_STATE_HOME": str(folder)})
+        return Launch(command, port, admin_port, self._checkout, dict.fromkeys(_STATE, str(folder)))
 
 
 def _calls(upstreams: Upstreams, tls: bool) -> int:

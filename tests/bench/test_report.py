@@ -108,7 +108,7 @@ def results_of(rounds: Rounds) -> dict[str, Any]:
 
 
 def test_the_readme_block_says_where_and_when() -> None:
-    block = readme_block(results_of(rounds_of(nginx=[15.0], sidecar=[30.0], envoy=[36.0])))
+    block = readme_block(results_of(rounds_of(nginx=[15.0], sidecar=[30.0], envoy=[36.0]))).replace("\n", " ")
     assert "1 interleaved round, 2026-11-20, on 2 cores of Processor, Linux 6.18.1, Python 3.11.7" in block
     assert "nginx 1.22.1, Envoy 1.40.0" in block
 

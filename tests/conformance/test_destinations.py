@@ -447,7 +447,7 @@ async def test_a_bind_beyond_loopback_demands_authentication_or_a_word(endpoint:
         await opened(SidecarUnderTest(config_for(NOWHERE, listener={"endpoint": endpoint})))
     for setting in ({"allow_unauthenticated": True}, {"users": {"agent": "secret"}}):
         sidecar = await opened(SidecarUnderTest(config_for(NOWHERE, listener={"endpoint": endpoint, **setting})))
-        (await dials("127.0.0.1", sidecar.port)).close()
+        (await dials("127.0.0.1" if endpoint.startswith("0") else "::1", sidecar.port)).close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"])

@@ -185,9 +185,10 @@ async def test_connect_needs_the_password_as_well(stage: Stage) -> None:
     await scene.upstream.accepts_nothing(for_s=0.02)
     second = await scene.sidecar.connects()
     await second.sends(connect + basic("robot", "s3cret:with colon") + b"\r\n\r\n")
-    await scene.upstream.accepts()
+    far = await scene.upstream.accepts()
     assert (await second.head()).status == 200
     await second.closes()
+    await far.closes()
     assert (await scene.sidecar.finished(2)).agent == "robot"
 
 

@@ -178,7 +178,7 @@ async def test_connect_wants_a_host_and_a_port(stage: Stage, target: bytes) -> N
     """RFC 9112 section 3.2.3."""
     scene = await stage(destinations=ALLOWED)
     await scene.client.sends(b"CONNECT %s HTTP/1.1\r\nHost: a\r\n\r\n" % target.replace(b"{port}", b"%d" % scene.upstream.port))
-    await scene.sidecar.refuses(scene.client, "bad_target", "bad_request_line", closes=True, to=b"CONNECT")
+    await scene.sidecar.refuses(scene.client, "bad_target", "bad_request_line", to=b"CONNECT")
     await scene.upstream.accepts_nothing(for_s=0.02)
 
 
@@ -244,6 +244,7 @@ async def test_a_websocket_speaks_through_the_sidecar(stage: Stage, mode: str) -
     await sends_frame(client, CLOSE, b"\x03\xe8", masked=True)
     assert await reads_frame(client) == (CLOSE, b"\x03\xe8")
     await client.saw_clean_end()
+    await client.closes()
     seen = scene.upstream.handshakes[0]
     assert seen.start_line == b"GET /base/ws HTTP/1.1"
     assert seen.one(b"upgrade") == b"websocket"

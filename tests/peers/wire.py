@@ -307,6 +307,10 @@ class TlsWire(Wire):
         """Do the handshake; an `ssl.SSLError` says why it failed."""
         await self._patiently(self._while_it_wants(self.tls.do_handshake), "the TLS handshake")
 
+    def has_bytes(self) -> bool:
+        """As in `Wire`; records that have come but were not opened yet count."""
+        return self._in.pending > 0 or self.tls.pending() > 0 or super().has_bytes()
+
     async def closes(self) -> None:
         """Send close_notify, then close."""
         try:

@@ -22,7 +22,6 @@ class Part:
         self.fails = fails
         self.taken: list[Batch] = []
         self.consumers: Mapping[Signal, Consume] = {}
-        self.endpoints = {"http": ("127.0.0.1", 4318)} if name.startswith("otlp") else {}
 
     def connect(self, consumers: Mapping[Signal, Consume]) -> None:
         self.consumers = consumers
@@ -181,8 +180,3 @@ async def test_what_has_neither_start_nor_stop_nor_health_is_fine() -> None:
     await asyncio.wait_for(pipelines.start(), 5)
     assert pipelines.health() == {"exporters.b": Health(State.OK), "receivers.a": Health(State.OK)}
     await pipelines.stop()
-
-
-def test_endpoints_are_named_by_receiver_and_protocol() -> None:
-    pipelines = lay(Yard(), traces=(["traffic", "otlp"], [], ["debug"]))
-    assert pipelines.endpoints == {"receivers.otlp.http": ("127.0.0.1", 4318)}

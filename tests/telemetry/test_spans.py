@@ -301,3 +301,12 @@ def test_a_passage_that_outlives_its_writer_is_written_anew() -> None:
     first, second = writer(), writer(routes={"openai": "/ai/"})
     assert Span.FromString(first.span(fact)).name == "POST"
     assert Span.FromString(second.span(fact)).name == "POST /ai/"
+
+
+def test_sizes_of_all_kinds_cost_no_memory() -> None:
+    each = writer()
+    facts = [exchange(request_bytes=number << 7, response_bytes=number << 20) for number in range(5000)]
+    for fact in facts:
+        span = Span.FromString(each.span(fact))
+        assert attributes_of(span)["http.response.body.size"] == fact.response_bytes
+    assert len(each._sizes) <= 4096

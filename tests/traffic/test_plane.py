@@ -111,8 +111,8 @@ class Stage:
         self.clients: list[Wire] = []
         self.runtime = Runtime()
 
-    async def plays(self, config: str) -> TrafficPlane:
-        self.plane = TrafficPlane(self.runtime, blueprint(config))
+    async def plays(self, config: str | Blueprint) -> TrafficPlane:
+        self.plane = TrafficPlane(self.runtime, blueprint(config) if isinstance(config, str) else config)
         await self.plane.start()
         return self.plane
 
@@ -213,8 +213,8 @@ async def test_a_call_in_flight_ends_on_what_it_began_on(stage: Stage, opened: C
     plane = await stage.plays(text(stage.upstream.url))
     client = await stage.asks()
     connection = await stage.hears()
-    await connection.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
-    await client.reads_until(b"ab")
+    await connection.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nxy")
+    await client.reads_until(b"xy")
     await plane.change(blueprint(text(other.url)))
     assert len(plane.exchanges()) == 1
     new = await stage.asks()
@@ -222,8 +222,8 @@ async def test_a_call_in_flight_ends_on_what_it_began_on(stage: Stage, opened: C
     await answering.request()
     await answering.sends(OK)
     assert (await new.response()).body == b"ok"
-    await connection.sends(b"cd")
-    await client.saw(b"cd")
+    await connection.sends(b"zz")
+    await client.saw(b"zz")
     await connection.saw_end()  # the upstream that nobody needs any more is closed when its last exchange has ended
 
 
@@ -260,6 +260,48 @@ async def test_a_listener_with_other_settings_stays_on_its_port(stage: Stage, fr
     assert await stage.refuses(b"/a/" + b"x" * 50) == "url_length"
     await connection.sends(OK)
     assert (await client.response()).body == b"ok"
+
+
+async def test_a_listener_of_another_name_gets_the_port(stage: Stage, free_port: Callable[[], int]) -> None:
+    endpoint = f"127.0.0.1:{free_port()}"
+    plane = await stage.plays(text(stage.upstream.url, endpoint=endpoint))
+    await plane.change(blueprint(text(stage.upstream.url, endpoint=endpoint).replace("http: {", "http/other: {")))
+    assert set(plane.endpoints) == {"traffic.listeners.http/other"}
+    (await dials("127.0.0.1", int(endpoint.rpartition(":")[2]))).close()
+
+
+async def test_nobody_is_refused_while_a_listener_changes_its_settings(stage: Stage) -> None:
+    plane = await stage.plays(text(stage.upstream.url))
+    port = stage.port
+    connected = 0
+
+    async def connect() -> None:
+        nonlocal connected
+        while True:
+            (await dials("127.0.0.1", port)).close()
+            connected += 1
+
+    connecting = asyncio.create_task(connect())
+    for bound in range(20, 40):
+        await plane.change(blueprint(text(stage.upstream.url, listener=f"max_url_bytes: {bound}B")))
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    assert connected > 0
+    assert stage.port == port
+
+
+async def test_a_successor_that_is_never_started_lets_go_of_the_port(stage: Stage) -> None:
+    plane = await stage.plays(text(stage.upstream.url))
+    port = stage.port
+    listener = plane._listeners["http"]
+    successor = listener.declared.build(stage.runtime)
+    successor.take_over(listener.thing.hand_over())
+    assert listener.thing.hand_over() is None
+    (await dials("127.0.0.1", port)).close()
+    await successor.stop()
+    with pytest.raises(ConnectionRefusedError):
+        await dials("127.0.0.1", port)
 
 
 async def test_a_change_that_cannot_listen_changes_nothing(stage: Stage, free_port: Callable[[], int]) -> None:
@@ -323,6 +365,40 @@ async def test_a_port_that_was_lost_in_a_failed_change_is_logged(
         await plane.change(blueprint(gated(stage.upstream.url, "", endpoint=endpoint, listener="max_url_bytes: 20B")))
     assert "cannot be bound: Address already in use" in caplog.text
     assert plane._listeners["http"] is old
+
+
+def listening(**listeners: str) -> Blueprint:
+    """A forward proxy with these listeners."""
+    written = "".join(f"    http/{name}: {{{settings}}}\n" for name, settings in listeners.items())
+    return blueprint(
+        f"traffic:\n  listeners:\n    http: {{endpoint: 127.0.0.1:0}}\n{written}  destinations: {{allow_loopback: true}}\n  drain: 200ms\n"
+    )
+
+
+async def test_a_listener_that_leaves_takes_no_call_of_another_with_it(stage: Stage) -> None:
+    plane = await stage.plays(listening(b="endpoint: 127.0.0.1:0"))
+    client = await stage.asks(f"{stage.upstream.url}/x".encode())
+    connection = await stage.hears()
+    await plane.change(listening())
+    await eventually(lambda: len(plane._leaving) == 1, "the leaving of the other")
+    await asyncio.sleep(0.3)  # longer than the drain of the one that leaves
+    await connection.sends(OK)
+    assert (await client.response()).body == b"ok"
+    await eventually(lambda: not plane._farewells and not plane._old_graphs, "the end of all farewells")
+
+
+async def test_a_change_that_fails_cuts_no_call(stage: Stage, free_port: Callable[[], int]) -> None:
+    endpoint = f"127.0.0.1:{free_port()}"
+    plane = await stage.plays(listening(b=f"endpoint: '{endpoint}'"))
+    client = await stage.asks(f"{stage.upstream.url}/x".encode())
+    connection = await stage.hears()
+    taken = f"127.0.0.1:{stage.upstream.port}"
+    with pytest.raises(ConfigInvalid, match="Address already in use"):
+        await plane.change(listening(b=f"endpoint: '{endpoint}', max_connections: 7", c=f"endpoint: '{taken}'"))
+    await eventually(lambda: not plane._farewells, "the end of all farewells")
+    await connection.sends(OK)
+    assert (await client.response()).body == b"ok"
+    (await dials("127.0.0.1", int(endpoint.rpartition(":")[2]))).close()
 
 
 async def test_draining_waits_for_calls_and_cuts_what_takes_too_long(stage: Stage) -> None:

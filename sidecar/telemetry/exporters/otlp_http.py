@@ -33,6 +33,7 @@ from sidecar.telemetry.wire import Malformed
 _RETRYABLE = frozenset({429, 502, 503, 504})  # exactly these: docs/specification.md, OTLP/HTTP response, retryable codes
 _MAX_ERROR_BYTES = 64 * 1024
 _COMPRESSED_IN_THREAD_BYTES = 64 * 1024
+_WRITTEN_AT_ONCE_BYTES = 1024 * 1024  # more is written piece by piece, which costs more, but does not hold the loop
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding", "host"})
 
@@ -148,7 +149,7 @@ class OtlpHttpExporter:
             body = await asyncio.to_thread(_gzip, body) if len(body) > _COMPRESSED_IN_THREAD_BYTES else _gzip(body)
         async with self._session.post(
             self._destination.urls[signal],
-            data=io.BytesIO(body),  # written piece by piece, so that a large one does not hold the loop
+            data=body if len(body) < _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body),
             server_hostname=self._destination.tls.server_name_override or None,
             allow_redirects=False,  # the header fields are for this host only
         ) as response:

@@ -72,7 +72,7 @@ class TrafficReceiver:
         self._consume = consumers[Signal.TRACES]
         self._loop = asyncio.get_running_loop()
         if self._end is None:
-            self._end = self._runtime.bus.listen((ExchangeFinished, AttemptFinished), self._hear)
+            self._end = self._runtime.bus.listen((ExchangeFinished, AttemptFinished), self._hearing())
 
     async def stop(self) -> None:
         """Hear no more, and pass on what still waits."""
@@ -82,25 +82,34 @@ class TrafficReceiver:
         while self._waiting:
             self._flush()
             await asyncio.sleep(0)  # one batch a loop turn here too
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
-    def _hear(self, fact: ExchangeFinished | AttemptFinished) -> None:
-        if not fact.flags & SAMPLED:
-            self._unsampled.value += 1
-            return
-        waiting = len(self._waiting) + 1
-        if waiting > self._config.queue_size:
-            self._dropped.value += 1
-            return
-        self._waiting.append(fact)
-        if waiting == 1:
-            self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
-        elif waiting == AT_ONCE:
+    def _hearing(self) -> Callable[[ExchangeFinished | AttemptFinished], None]:
+        """What the bus calls for each call that ends: as little as can be, for all that it needs is a local name."""
+        waiting, unsampled = self._waiting, self._unsampled
+        append, size, crowded = self._waiting.append, len, self._crowded
+
+        def hear(fact: ExchangeFinished | AttemptFinished) -> None:
+            if not fact.flags & SAMPLED:
+                unsampled.value += 1
+                return
+            append(fact)
+            count = size(waiting)
+            if count == 1:
+                self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
+            elif count >= AT_ONCE:
+                crowded(count)
+
+        return hear
+
+    def _crowded(self, count: int) -> None:
+        """Enough for a batch: write it in the next loop turn; or too many, and the newest goes."""
+        if count == AT_ONCE:
             assert self._timer is not None
             self._timer.cancel()
             self._timer = self._loop.call_soon(self._flush)
+        elif count > self._config.queue_size:
+            self._waiting.pop()
+            self._dropped.value += 1
 
     def _flush(self) -> None:
         """Write up to 64 spans and pass them on; then come back in the next loop turn, or later, for the rest."""

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import socket
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -25,7 +27,7 @@ from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.head import RequestHead
 from sidecar.traffic.wire.inbound import Inbound
-from sidecar.traffic.wire.request import Ready
+from sidecar.traffic.wire.request import Ready, counts_down
 from sidecar.traffic.wire.tunnel import Tunnel
 
 _log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ _log = logging.getLogger(__name__)
 _TICK_S = 0.04
 """How often deadlines are looked at; a client that hung up while paused is found within this time."""
 _BACKLOG = 1024
+_COUNTED = frozenset((b"OPTIONS", b"TRACE"))
+"""Methods whose Max-Forwards an intermediary has to look at (RFC 9110 section 7.6.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _bound(host: str, port: int) -> socket.socket:
+    """Bind an endpoint; `[::]` takes IPv4 as well, as people expect it, which asyncio alone would keep out."""
+    is_v6 = ":" in host
+    if host == "localhost":
+        host = "127.0.0.1"
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::")
+
+
 class HttpListener:
     """Accepts agents' connections and keeps what they share: graph, limits, date, counters, the tick."""
 
@@ -117,18 +130,19 @@ class HttpListener:
         self.now: Callable[[], float] = runtime.clock.monotonic
         self._pseudonym = b"agent-sre-%08x" % runtime.rng.getrandbits(32)
         self.via_line = b"Via: 1.1 " + self._pseudonym
+        self._via_line_1_0 = b"Via: 1.0 " + self._pseudonym
         self._connections: set[Inbound] = set()
         self._tunnels: dict[Tunnel, Call] = {}
         self._work: dict[Call, asyncio.Task[None]] = {}
         self._retired: list[Graph] = []
         self._server: asyncio.Server | None = None
+        self._handed: socket.socket | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._endpoint: tuple[str, int] | None = None
         metrics = runtime.metrics
         self._accepted = metrics.counter("traffic.listeners.http.connections", "Connections that agents opened.", listener=name)
-        metrics.gauge(
-            "traffic.listeners.http.open_connections", "Connections of agents.", read=lambda: len(self._connections), listener=name
-        )
+        open_now = "traffic.listeners.http.open_connections"
+        metrics.gauge(open_now, "Connections of agents.", read=lambda: len(self._connections), listener=name)
         metrics.gauge("traffic.listeners.http.tunnels", "Tunnels that are open.", read=lambda: len(self._tunnels), listener=name)
 
     # life
@@ -144,11 +158,23 @@ class HttpListener:
         with contextlib.suppress(ValueError):
             self._retired.remove(graph)
 
+    def hand_over(self) -> socket.socket | None:
+        """Give the port, if it is one, to a successor and accept no more; connections that wait are its to accept."""
+        sockets = self._server.sockets if self._server is not None else ()
+        handed = socket.socket(fileno=os.dup(sockets[0].fileno())) if len(sockets) == 1 else None
+        self.stop_accepting()
+        return handed
+
+    def take_over(self, handed: socket.socket | None) -> None:
+        """Listen on what a predecessor has handed over, instead of binding the endpoint anew."""
+        self._handed = handed
+
     async def start(self) -> None:
         """Bind and listen; raises OSError where the endpoint cannot be bound."""
         loop = asyncio.get_running_loop()
-        host, port = read_endpoint(self.config.endpoint)
-        self._server = await loop.create_server(lambda: Inbound(self), host, port, backlog=_BACKLOG, reuse_address=True)
+        handed, self._handed = self._handed, None
+        sock = handed if handed is not None else _bound(*read_endpoint(self.config.endpoint))
+        self._server = await loop.create_server(lambda: Inbound(self), sock=sock, backlog=_BACKLOG)
         address = self._server.sockets[0].getsockname()
         self._endpoint = (address[0], address[1])
         self._ticking = loop.call_later(_TICK_S, self._tick)
@@ -197,8 +223,10 @@ class HttpListener:
         return cut
 
     async def stop(self) -> None:
-        """Stop listening, end whatever is open, and close what belongs to the graph."""
+        """Stop listening and end whatever is open; the graph is not ours to close, because others serve it too."""
         self.stop_accepting()
+        if self._handed is not None:
+            self._handed.close()
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
@@ -210,8 +238,6 @@ class HttpListener:
         for task in tuple(self._work.values()):
             task.cancel()
         await asyncio.gather(*self._work.values(), return_exceptions=True)
-        for graph in (*self._retired, *([self.graph] if hasattr(self, "graph") else [])):
-            await graph.close()
         server, self._server = self._server, None
         if server is not None:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -237,7 +263,7 @@ class HttpListener:
 
     def make_ready(self, request: RequestHead, client: str) -> Ready | None:
         """
-        Find who calls and where the call goes; None for `OPTIONS *`, which goes nowhere.
+        Find who calls and where the call goes; None for one that asks about the sidecar itself, and goes nowhere.
 
         Raises `Refused` for a stranger, a loop, and a destination that is unknown or closed.
         """
@@ -245,7 +271,7 @@ class HttpListener:
         if request.via and self.is_own_via(request.via):
             raise Refused("loop_detected", "the Via field names this sidecar")
         graph = self.graph
-        if request.target == b"*":
+        if request.target == b"*" or (request.method in _COUNTED and not counts_down(request)):
             return None
         way = graph.tunnel(request) if request.method == b"CONNECT" else graph.way(request)
         route = way.route
@@ -265,16 +291,19 @@ class HttpListener:
             task_of(request, graph.task),
             Purpose.LIVE,
         )
-        return Ready(request, way, passage, graph, self.via_line)
+        return Ready(request, way, passage, graph, self.via(is_1_1=request.is_1_1))
 
     def nowhere(self, request: RequestHead, client: str) -> Passage:
         """The passage of a call that goes nowhere: it was refused, or asked about the sidecar itself."""
         mode = Mode.CONNECT if request.method == b"CONNECT" else Mode.GATEWAY if request.target[:1] == b"/" else Mode.FORWARD
         path = request.target.decode("latin-1")
         agent, task = agent_of(request, "", self.graph.agent), task_of(request, self.graph.task)
-        return Passage(
-            self.name, client, mode, request.method.decode("latin-1"), "http", "", 0, path, path, "", "", agent, task, Purpose.LIVE
-        )
+        method = request.method.decode("latin-1")
+        return Passage(self.name, client, mode, method, "http", "", 0, path, path, "", "", agent, task, Purpose.LIVE)
+
+    def via(self, *, is_1_1: bool) -> bytes:
+        """The Via line for a message that came in this version of HTTP (RFC 9110 section 7.6.3)."""
+        return self.via_line if is_1_1 else self._via_line_1_0
 
     def is_own_via(self, via: tuple[bytes, ...]) -> bool:
         """True when a request has been here before."""
@@ -282,13 +311,14 @@ class HttpListener:
 
     def count_refused(self, code: str) -> None:
         """Count an error of ours by its code."""
-        self.runtime.metrics.counter("traffic.refused", "Calls that the sidecar answered with an error of its own.", code=code).value += 1
+        help_text = "Calls that the sidecar answered with an error of its own."
+        self.runtime.metrics.counter("traffic.refused", help_text, code=code).value += 1
 
     # tunnels
 
     def dial_tunnel(self, call: Call, upstream: HttpUpstream) -> None:
         """Connect to the destination of a CONNECT, in a task that ends with it or with the client."""
-        self._own(call, self._dial_tunnel(call, upstream))
+        self.own(call, self._dial_tunnel(call, upstream))
 
     async def _dial_tunnel(self, call: Call, upstream: HttpUpstream) -> None:
         timeout_s = float(upstream.config.connect_timeout)
@@ -317,7 +347,8 @@ class HttpListener:
 
     # work that needs waiting
 
-    def _own(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+    def own(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        """Run what a call has to wait for, as a task that ends with the call."""
         task = asyncio.ensure_future(work)
         self._work[call] = task
         task.add_done_callback(lambda done: self._worked(call, done))

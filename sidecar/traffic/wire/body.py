@@ -14,6 +14,8 @@ from sidecar.model.errors import Refused
 _HEX = b"0123456789abcdefABCDEF"
 _MAX_SIZE_LINE_BYTES = 256
 """Chunk size and extensions; nobody uses extensions, and longer ones are an attack (CVE-2019-9512 and kin)."""
+_MAX_EXTENSIONS_BYTES = 16 * 1024
+"""All extensions of one body together."""
 _MAX_TRAILER_BYTES = 16 * 1024
 _NOT_IN_TRAILERS = frozenset(
     (b"content-length", b"transfer-encoding", b"host", b"trailer", b"te", b"connection", b"upgrade", b"keep-alive",
@@ -81,12 +83,13 @@ class EndlessBody:
 class ChunkedBody:
     """A chunked body; raises `Refused("bad_chunk")` at the first byte that RFC 9112 does not allow."""
 
-    __slots__ = ("_left", "_line", "_part", "done", "rest", "size", "trailers")
+    __slots__ = ("_extensions", "_left", "_line", "_part", "done", "rest", "size", "trailers")
 
     def __init__(self) -> None:
         self._part = _SIZE
         self._left = 0
         self._line = b""
+        self._extensions = 0
         self.trailers: tuple[bytes, ...] = ()
         self.done = False
         self.rest = b""
@@ -170,6 +173,9 @@ class ChunkedBody:
     def _obey(self, line: bytes) -> None:
         if self._part == _SIZE:
             self._left = _size_of(line)
+            self._extensions += max(len(line) - 17, 0)
+            if self._extensions > _MAX_EXTENSIONS_BYTES:
+                raise Refused("bad_chunk", f"the chunk extensions have more than {_MAX_EXTENSIONS_BYTES} bytes")
             self._part = _CONTENT if self._left else _TRAILER
         elif self._part == _CONTENT_END:
             if line:
@@ -204,9 +210,12 @@ def _size_of(line: bytes) -> int:
         digits = digits.rstrip(b" \t")  # RFC 9112 section 7.1.1: BWS before an extension
         if any(byte < 32 and byte != 9 for byte in extension):
             raise Refused("bad_chunk", "a chunk extension has a control character")
-    if not digits or len(digits) > 15 or digits.translate(None, _HEX):
+    if not digits or len(digits) > 16 or digits.translate(None, _HEX):
         raise Refused("bad_chunk", "a chunk's size is not a hexadecimal number")
-    return int(digits, 16)
+    size = int(digits, 16)
+    if size >= 2**63:
+        raise Refused("bad_chunk", "a chunk's size is more than 63 bits can count")
+    return size
 
 
 Body = LengthBody | EndlessBody | ChunkedBody

@@ -13,7 +13,7 @@ from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt
 from sidecar.model.facts import Mode, Passage
 from sidecar.traffic.meter import attempt_finished, begin_attempt, begin_exchange, exchange_finished
-from sidecar.traffic.wire.answer import CONTINUE, options_answer, tunnel_opened
+from sidecar.traffic.wire.answer import CONTINUE, options_answer, trace_answer, tunnel_opened
 from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead, without_framing
 from sidecar.traffic.wire.outbound import Outbound
 from sidecar.traffic.wire.pool import Pool
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from sidecar.traffic.listeners.http import HttpListener
     from sidecar.traffic.wire.inbound import Inbound
 
-_UPLOAD_WINDOW_BYTES = 64 * 1024
+UPLOAD_WINDOW_BYTES = 64 * 1024
 """Request content that waits for a connection; beyond it the client is paused."""
 _CONTINUE_AFTER_S = 1.0
 """An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 _KEEPS = b"\r\nConnection: keep-alive\r\n\r\n"
 _CLOSES = b"\r\nConnection: close\r\n\r\n"
-_LOSES_FRAMING = frozenset(("bad_chunk", "body_bytes", "draining"))
+_LOSES_FRAMING = frozenset(("body_bytes", "draining"))
 
 
 class Call:
@@ -67,11 +67,9 @@ class Call:
         exchange.when_stopped(self._stop)
         try:
             if ready is None:
-                self._answer_options(rest)
+                self._answer_here(rest)
                 return
-            limit = self._listener.max_body_bytes
-            if limit and request.length > limit:
-                raise Refused("body_bytes", f"the body has {request.length} bytes, {limit} are allowed")
+            self._check_length()
             route = ready.way.route
             if route.chain.admit is not None:
                 route.chain.admit(exchange)
@@ -86,12 +84,21 @@ class Call:
                 self._listener.dial_tunnel(self, route.upstream)
                 return
             if request.expects_continue:
-                self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
+                self._continue_soon()
             head = ready.head(exchange, attempt)
         except Refused as refused:
             self.refuse_unsent(refused, rest)
             return
         self._send(route.upstream.pool, head, content)
+
+    def _check_length(self) -> None:
+        limit = self._listener.max_body_bytes
+        if limit and self.request.length > limit:
+            raise Refused("body_bytes", f"the body has {self.request.length} bytes, {limit} are allowed")
+
+    def _continue_soon(self) -> None:
+        if self.request.expects_continue:
+            self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
 
     def _begin_attempt(self, ready: Ready) -> Attempt:
         attempt = self._attempt = begin_attempt(self.exchange, self._listener.runtime.rng)
@@ -148,7 +155,7 @@ class Call:
             self._outbound.send_more(data, whole=whole)
         elif self._is_waiting:
             self._pending.append(data)
-            if not whole and sum(map(len, self._pending)) > _UPLOAD_WINDOW_BYTES:
+            if not whole and sum(map(len, self._pending)) > UPLOAD_WINDOW_BYTES:
                 self._inbound.pause_client()
 
     def upstream_full(self) -> None:
@@ -173,16 +180,17 @@ class Call:
     def upstream_informs(self, head: ResponseHead) -> None:
         self._inbound.is_quiet = False
         if head.status == 100:
-            if self._continue_at <= 0:
-                return  # we have said so ourselves already, or nobody waits for it
+            if self._continue_at < 0:
+                return  # we have said so ourselves already
             self._continue_at = 0.0
         if self.request.is_1_1:
             head.lines[0] = b"HTTP/1.1 " + head.status_line
-            self._inbound.transport.write(b"\r\n".join([*without_framing(head.lines), self._listener.via_line, b"", b""]))
+            via_line = self._listener.via(is_1_1=head.is_1_1)
+            self._inbound.transport.write(b"\r\n".join([*without_framing(head.lines), via_line, b"", b""]))
 
     def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
         """Prepare the head for the client, to leave in one write with the first content; True where the framing is kept."""
-        exchange, attempt, inbound, request = self.exchange, self._attempt, self._inbound, self.request
+        exchange, attempt, inbound = self.exchange, self._attempt, self._inbound
         assert attempt is not None
         attempt.status = exchange.status = head.status
         attempt.first_byte_at = exchange.first_byte_at = time.monotonic_ns()
@@ -190,21 +198,23 @@ class Call:
         inbound.is_quiet = False
         if inbound.body is not None:
             inbound.keeps_alive = False  # the answer came before the request was over
-        keeps_framing = True
-        if head.as_is:
-            out = head.as_is + self._listener.via_line
-        else:
-            if head.length <= 0:
-                keeps_framing = self._reframe(head)
-            head.lines[0] = b"HTTP/1.1 " + head.status_line
-            out = b"\r\n".join([*head.lines, self._listener.via_line])
-        if not head.has_date:
-            out += b"\r\nDate: " + self._listener.date
-        if inbound.keeps_alive and request.is_1_1:
-            self._head_out = out + b"\r\n\r\n"
-        else:
-            self._head_out = out + (_KEEPS if inbound.keeps_alive else _CLOSES)
+        keeps_framing = self._reframe(head) if head.length <= 0 and not head.as_is else True
+        self._head_out = self._head_of(head)
         return keeps_framing
+
+    def _head_of(self, head: ResponseHead) -> bytes:
+        """The head as the client gets it."""
+        listener, inbound = self._listener, self._inbound
+        if head.as_is:
+            out = head.as_is + listener.via_line
+        else:
+            head.lines[0] = b"HTTP/1.1 " + head.status_line
+            out = b"\r\n".join([*head.lines, listener.via(is_1_1=head.is_1_1)])
+        if not head.has_date:
+            out += b"\r\nDate: " + listener.date
+        if inbound.keeps_alive and self.request.is_1_1:
+            return out + b"\r\n\r\n"
+        return out + (_KEEPS if inbound.keeps_alive else _CLOSES)
 
     def _reframe(self, head: ResponseHead) -> bool:
         """Fit a body of unknown length (or none) to what the client speaks; True where chunks pass as they are."""
@@ -320,14 +330,19 @@ class Call:
 
     # endings
 
-    def _answer_options(self, rest: bytes) -> None:
-        if self.request.method != b"OPTIONS":
+    def _answer_here(self, rest: bytes) -> None:
+        """Answer what asks about the sidecar itself: `OPTIONS *`, and OPTIONS or TRACE whose Max-Forwards is 0."""
+        inbound, request = self._inbound, self.request
+        if request.target == b"*" and request.method != b"OPTIONS":
             raise Refused("bad_target", "only OPTIONS may ask about `*`")
-        self._inbound.take_body(self.request, rest)
-        self.exchange.status = 204
-        if self._inbound.body is not None:
-            self._inbound.keeps_alive = False
-        self._inbound.transport.write(options_answer(date=self._listener.date, via=self._listener.via_line))
+        inbound.take_body(request, rest)
+        if inbound.body is not None:
+            inbound.keeps_alive = False
+        answer = trace_answer if request.method == b"TRACE" else options_answer
+        self.exchange.status = 200 if request.method == b"TRACE" else 204
+        inbound.transport.write(
+            answer(request.lines, date=self._listener.date, via=self._listener.via_line, keep_alive=inbound.keeps_alive)
+        )
         self._finish()
 
     def refuse_unsent(self, refused: Refused, rest: bytes) -> None:
@@ -351,7 +366,7 @@ class Call:
             self._cut()
             return
         exchange.status = refused.meaning.status
-        if inbound.body is not None or refused.code in _LOSES_FRAMING:
+        if inbound.body is not None or refused.meaning.status == 400 or refused.code in _LOSES_FRAMING:
             inbound.keeps_alive = False
         inbound.transport.write(inbound.error(refused, is_head=self.request.method == b"HEAD"))
         self._finish()
@@ -380,7 +395,7 @@ class Call:
         if inbound.body is not None:
             self.exchange.request_bytes = inbound.body.size
         exchange_finished(self._listener.runtime, self.exchange)
-        inbound.call_cut(reset=response.length < 0 and not self.request.is_1_1)
+        inbound.call_cut(by_reset=response.length < 0 and not self.request.is_1_1)
 
     def client_gone(self) -> None:
         """Nobody waits for the response any more: cancel whatever is under way, at once."""
@@ -389,7 +404,7 @@ class Call:
         if self._inbound.body is not None:
             self.exchange.request_bytes = self._inbound.body.size
         exchange_finished(self._listener.runtime, self.exchange)
-        self._inbound.call_cut(reset=True)
+        self._inbound.call_cut(by_reset=True)
 
     def _leave_upstream(self, error: str) -> None:
         """Cancel the attempt that is under way: its connection cannot be used again."""
@@ -399,14 +414,17 @@ class Call:
             self.exchange.response_bytes = outbound.received
             if self._attempt is not None:
                 self._attempt.received_bytes = outbound.received
+        self._leave_queue()
+        self._inbound.resume_client()
+        self._listener.cancel_work_of(self)
+        self._attempt_over(error)
+
+    def _leave_queue(self) -> None:
         if self._is_waiting:
             self._is_waiting = False
             assert self._ready is not None
             self._ready.way.route.upstream.pool.leave(self)
         self._pending = []
-        self._inbound.resume_client()
-        self._listener.cancel_work_of(self)
-        self._attempt_over(error)
 
     def _attempt_over(self, error: str) -> None:
         attempt, self._attempt = self._attempt, None
@@ -422,17 +440,19 @@ class Call:
     def tick(self, now: float, quiet_s: float) -> None:
         """Look at the deadlines of the call; `quiet_s` is how long neither side has sent anything."""
         if self._continue_at > 0 and now >= self._continue_at and self._response is None:
-            self._continue_at = 0.0
+            self._continue_at = -1.0
             self._inbound.transport.write(CONTINUE)
         ready = self._ready
         if ready is None or self._is_waiting:
             return  # the pool's own deadlines hold
         attempt, upstream = self._attempt, ready.way.route.upstream
-        if self._response is not None:
+        if self._inbound.is_full:
+            if quiet_s > self._listener.idle_timeout_s:
+                self.refuse(Refused("client_stalled", f"the client took nothing for {self._listener.idle_timeout_s} s"))
+        elif self._response is not None:
             limit_s = (attempt.idle_timeout_s if attempt else 0.0) or upstream.idle_timeout_s
             if quiet_s > limit_s:
-                code = "client_gone" if self._inbound.is_full else "idle_timeout"
-                self.refuse(UpstreamFailed(code, f"nothing passed for {limit_s} s"))
+                self.refuse(UpstreamFailed("idle_timeout", f"nothing passed for {limit_s} s"))
         elif self._inbound.body is not None:
             if quiet_s > self._listener.idle_timeout_s:
                 self.refuse(Refused("body_timeout", f"no content came for {self._listener.idle_timeout_s} s"))

@@ -26,7 +26,7 @@ _PARENT, _STATE, _BAGGAGE = int(Field.TRACEPARENT), int(Field.TRACESTATE), int(F
 _AGENT, _TASK = int(Field.AGENT_ID), int(Field.AGENT_TASK_ID)
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALID_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%A-Za-z]+\]|[A-Za-z0-9._~%!$&'()*+,;=\-]*)(?::[0-9]*)?")
+_VALID_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=\-]+)?(?::[0-9]{0,5})?")
 _OWS = b" \t"
 
 
@@ -216,7 +216,7 @@ def _read_rare(request: RequestHead, kind: int, value: bytes) -> None:
     elif kind == _TASK:
         request.task = value
     elif kind == _PROXY_AUTH:
-        request.proxy_authorization = value
+        request.proxy_authorization = value if not request.proxy_authorization else request.proxy_authorization + b", " + value
     elif kind == _UPGRADE:
         request.upgrade = value if not request.upgrade else request.upgrade + b", " + value
     elif kind == _VIA:
@@ -463,3 +463,13 @@ def without_framing(lines: list[bytes]) -> list[bytes]:
 def is_token(name: bytes) -> bool:
     """True for a method or field name as RFC 9110 section 5.6.2 defines a token."""
     return _TOKEN.fullmatch(name) is not None
+
+def has_bare_line_feed(data: bytes, checked: int = 0) -> bool:
+    """True when a line of an unfinished head ends with LF alone; the first `checked` bytes have been looked at."""
+    start = max(checked - 1, 0)
+    at = data.find(b"\n", start)
+    while at >= 0:
+        if at == 0 or data[at - 1] != 13:
+            return True
+        at = data.find(b"\n", at + 1)
+    return False

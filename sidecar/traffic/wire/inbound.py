@@ -15,9 +15,11 @@ from sidecar.model.exchange import Exchange
 from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.body import Body, ChunkedBody, LengthBody
 from sidecar.traffic.wire.call import Call
-from sidecar.traffic.wire.head import RequestHead, parse_request
+from sidecar.traffic.wire.filtered import FilteredCall
+from sidecar.traffic.wire.head import RequestHead, has_bare_line_feed, parse_request
 from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
 from sidecar.traffic.wire.request import Ready, cut
+from sidecar.traffic.wire.reset import reset
 
 if TYPE_CHECKING:
     from sidecar.traffic.listeners.http import HttpListener
@@ -38,8 +40,8 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_is_paused", "_lingering", "_listener", "_partial", "_pipelined", "_quiet_since", "_ready", "body", "call", "client",
-        "is_full", "is_quiet", "keeps_alive", "transport",
+        "_is_paused", "_left_bytes", "_lingering", "_listener", "_partial", "_pipelined", "_quiet_since", "_ready", "body",
+        "call", "client", "is_full", "is_quiet", "keeps_alive", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -51,6 +53,7 @@ class Inbound(asyncio.Protocol):
         self._ready: Ready | None = None
         self._is_paused = False
         self._lingering = 0
+        self._left_bytes = 0
         self._quiet_since = listener.now()
         self.client = ""
         self.call: Call | None = None
@@ -145,7 +148,11 @@ class Inbound(asyncio.Protocol):
             self._ready = ready if ready is not None and ready.remember(found) else None
         self.keeps_alive = request.keep_alive and not listener.is_draining
         passage = ready.passage if ready is not None else listener.nowhere(request, self.client)
-        call = self.call = Call(self, listener, request, ready, passage)
+        if ready is not None and ready.way.route.chain.filters:
+            call: Call = FilteredCall(self, listener, request, ready, passage)
+        else:
+            call = Call(self, listener, request, ready, passage)
+        self.call = call
         if refusal is None:
             call.begin(rest)
         else:
@@ -159,7 +166,7 @@ class Inbound(asyncio.Protocol):
             line_is_too_long = b"\r\n" not in data[: listener.max_url_bytes]
             code = "url_length" if line_is_too_long else "header_bytes"
             self._refuse_unread(Refused(code, f"the request head has more than {listener.max_header_bytes} bytes"))
-        elif _has_bare_line_feed(data, len(self._partial)):
+        elif has_bare_line_feed(data, len(self._partial)):
             self._refuse_unread(Refused("bad_header", "a line ends with LF alone"))
         else:
             if not self._partial:
@@ -255,14 +262,14 @@ class Inbound(asyncio.Protocol):
             data, self._partial = self._partial, b""
             self._read_head(data)
 
-    def call_cut(self, *, reset: bool) -> None:
+    def call_cut(self, *, by_reset: bool) -> None:
         """The call ended without a whole response: close, by a reset where a clean end would look like a whole one."""
         self.call = None
         self.body = None
         self.keeps_alive = False
         self._pipelined = b""
-        if reset:
-            self.transport.abort()
+        if by_reset:
+            reset(self.transport)
         else:
             self.transport.close()
 
@@ -299,6 +306,10 @@ class Inbound(asyncio.Protocol):
     def tick(self, now: float) -> None:
         """Look at the deadlines; called by the listener."""
         call = self.call
+        if self.is_full:
+            left = self.transport.get_write_buffer_size()
+            self.is_quiet = self.is_quiet and left == self._left_bytes
+            self._left_bytes = left
         if not self.is_quiet:
             self.is_quiet = True
             if call is not None or not (self._partial or self._lingering):
@@ -341,14 +352,3 @@ class Inbound(asyncio.Protocol):
             self.call.refuse(Refused("draining", "the time to drain is over"))
         else:
             self.transport.abort()
-
-
-def _has_bare_line_feed(data: bytes, checked: int) -> bool:
-    """True when a line of an unfinished head ends with LF alone; only what is new is looked at."""
-    start = max(checked - 1, 0)
-    at = data.find(b"\n", start)
-    while at >= 0:
-        if at == 0 or data[at - 1] != 13:
-            return True
-        at = data.find(b"\n", at + 1)
-    return False

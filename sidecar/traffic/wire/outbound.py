@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
-from sidecar.traffic.wire.head import CHUNKED, ResponseHead, parse_response
+from sidecar.traffic.wire.head import CHUNKED, ResponseHead, has_bare_line_feed, parse_response
 
 WRITE_HIGH_BYTES = 4 * 1024
 """Above this a writer is told to pause. uvloop reads up to 250 KiB at once, and both together stay below 256 KiB."""
@@ -229,6 +229,10 @@ class Outbound(asyncio.Protocol):
             self._answer(sink, head, data)
 
     def _keep_partial(self, data: bytes) -> None:
+        if data[:7] != b"HTTP/1."[: len(data)]:
+            raise UpstreamFailed("upstream_malformed", "the response does not begin with HTTP/1.")
+        if has_bare_line_feed(data):
+            raise UpstreamFailed("upstream_malformed", "a line of the response head ends with LF alone")
         if len(data) > self._keeper.max_header_bytes:
             raise UpstreamFailed("upstream_malformed", f"the response head has more than {self._keeper.max_header_bytes} bytes")
         self._partial = data

@@ -93,8 +93,13 @@ class Pool:
         return None
 
     def wait(self, waiter: Waiter) -> None:
-        """Have the next connection given to `waiter`; raises `Refused("pool_exhausted")` where too many wait already."""
-        if len(self._waiting) >= self._limits.max_waiting:
+        """
+        Have the next connection given to `waiter`.
+
+        Raises `UpstreamFailed("pool_exhausted")` where no further one may be made and too many wait for one already.
+        """
+        may_connect = len(self._open) + len(self._making) < self._limits.max_connections
+        if not may_connect and len(self._waiting) - len(self._making) >= self._limits.max_waiting:
             raise UpstreamFailed("pool_exhausted", f"{len(self._waiting)} calls wait for this upstream already")
         self._waiting.append((self._clock.monotonic() + self._limits.pool_timeout_s, waiter))
         self._make_more()

@@ -15,6 +15,7 @@ from sidecar.traffic.router import Way
 from sidecar.traffic.wire.head import RequestHead
 
 _LONGEST_REMEMBERED_BYTES = 8 * 1024
+_MOST_FORWARDS = 10_000
 _LENGTH_FIELD = b"content-length:"
 
 
@@ -124,3 +125,19 @@ def _around_length(lines: list[bytes]) -> tuple[bytes, bytes]:
             name_and_space = line[: len(line) - len(line[15:].lstrip(b" \t"))]
             return b"\r\n".join([*lines[:place], name_and_space]), b"\r\n".join([b"", *lines[place + 1 :]])
     raise AssertionError("a request with a length has a Content-Length line")
+
+
+def counts_down(request: RequestHead) -> bool:
+    """
+    Take one off Max-Forwards, where the request has it; False where it is 0 and the request must not go on.
+
+    RFC 9110 section 7.6.2; for OPTIONS and TRACE only.
+    """
+    for place, line in enumerate(request.lines):
+        name, colon, value = line.partition(b":")
+        if colon and name.lower() == b"max-forwards" and value.strip().isdigit():
+            left = min(int(value), _MOST_FORWARDS)
+            if left == 0:
+                return False
+            request.lines[place] = name + b": %d" % (left - 1)
+    return True

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import cast
 
 from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
+from sidecar.traffic.wire.reset import reset
 
 
 class Tunnel:
@@ -67,7 +68,7 @@ class Tunnel:
         for end in (self.client, self.upstream):
             if end.transport is not None:
                 if error:
-                    end.transport.abort()
+                    reset(end.transport)
                 else:
                     end.transport.close()
         over(self, error)

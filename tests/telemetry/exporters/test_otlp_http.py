@@ -1,5 +1,6 @@
 import asyncio
 import os
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from sidecar.model.spec import Duration, Secret, Size
 from sidecar.runtime.metrics import Counter
@@ -132,6 +134,22 @@ async def test_every_other_refusal_is_final(scene: Scene, status: int) -> None:
     assert len(scene.collector.requests) == 2
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "told"),
+    [
+        ("text/html", b"<h1>no\r\n\x1b[2J such</h1>", "HTTP 404: <h1>no [2J such</h1>"),
+        ("application/x-protobuf", b"\x0a\x05x", "HTTP 404; "),
+        ("application/json", b"x" * 100_000, f"HTTP 404: {'x' * 200};"),
+    ],
+)
+async def test_the_backends_own_words_are_shown_in_one_short_line(scene: Scene, content_type: str, body: bytes, told: str) -> None:
+    scene.collector.script(Answer(http_status=404, body=body, content_type=content_type))
+    exporter = await scene.exporter()
+    exporter.consume(our_spans())
+    await eventually(lambda: scene.count("send_failed_spans") == 2, "the count")
+    assert told in exporter.health().reason
+
+
 @pytest.mark.parametrize("status", [200, 202, 204])
 async def test_every_2xx_is_success(scene: Scene, status: int) -> None:
     scene.collector.script(Answer(http_status=status, body=b"", content_type="text/plain"))
@@ -175,11 +193,12 @@ async def test_retry_after_is_obeyed(scene: Scene, *, as_date: bool) -> None:
 
 
 async def test_a_retry_after_that_is_too_long_or_nonsense_is_not_waited_for(scene: Scene) -> None:
-    scene.collector.script(Answer(http_status=503, headers=(("Retry-After", "soon"),)), throttle(86_400))
+    long_ago = Answer(http_status=503, headers=(("Retry-After", "Mon, 01 Jan 2001 00:00:00 -0000"),))
+    scene.collector.script(Answer(http_status=503, headers=(("Retry-After", "soon"),)), long_ago, throttle(86_400))
     exporter = await scene.exporter()
     exporter.consume(our_spans())
     await eventually(lambda: scene.count("send_failed_spans") == 2, "the count")
-    assert len(scene.collector.requests) == 2
+    assert len(scene.collector.requests) == 3
 
 
 async def test_a_cut_connection_is_tried_again(scene: Scene) -> None:
@@ -308,10 +327,6 @@ def test_no_secret_is_shown() -> None:
 
 async def test_https_verifies_with_the_authority_that_is_configured(tmp_path: Path, free_port: Any) -> None:
     trustme = pytest.importorskip("trustme", reason="needs the test dependency trustme")
-    import ssl
-
-    from aiohttp import web
-
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -42,7 +42,7 @@ class Refusal(Exception):
     @classmethod
     def too_large(cls, most_bytes: int) -> "Refusal":
         """More bytes than allowed, perhaps only after decompression."""
-        return cls(413, 8, f"a request has at most {most_bytes} bytes, after decompression too")
+        return cls(413, 8, f"a request has at most {int(most_bytes)} bytes, after decompression too")
 
     @classmethod
     def busy(cls, text: str) -> "Refusal":

@@ -1,0 +1,57 @@
+import pytest
+
+from sidecar.runtime.metrics import MAX_SERIES, Counter, Gauge, Histogram, Metrics
+
+
+def test_the_same_name_and_labels_are_the_same_metric_so_that_it_outlives_a_reload() -> None:
+    metrics = Metrics()
+    first = metrics.counter("traffic.calls", "Calls.", route="a", agent="b")
+    first.value += 3
+    assert metrics.counter("traffic.calls", "Calls.", agent="b", route="a") is first
+    assert metrics.counter("traffic.calls", "Calls.", route="other", agent="b") is not first
+
+
+def test_a_name_is_of_one_kind() -> None:
+    metrics = Metrics()
+    metrics.counter("traffic.calls", "Calls.")
+    with pytest.raises(ValueError, match=r"traffic\.calls is a Counter, not a Gauge"):
+        metrics.gauge("traffic.calls", "Calls.")
+
+
+def test_families_are_told_in_the_order_of_their_names() -> None:
+    metrics = Metrics()
+    metrics.gauge("b", "B.")
+    metrics.counter("a", "A.")
+    assert [(family.name, family.kind, family.help) for family in metrics] == [("a", Counter, "A."), ("b", Gauge, "B.")]
+
+
+def test_a_gauge_that_is_read_takes_the_newest_way_to_read_it() -> None:
+    metrics = Metrics()
+    first = metrics.gauge("open", "Open ones.", read=lambda: 1)
+    assert metrics.gauge("open", "Open ones.", read=lambda: 2) is first
+    assert first.read is not None
+    assert first.read() == 2
+    assert metrics.gauge("open", "Open ones.").read is first.read
+
+
+@pytest.mark.parametrize(("value", "bucket"), [(0.0, 0), (1.0, 0), (1.5, 1), (2.0, 1), (2.1, 2), (1e9, 2)])
+def test_an_observation_on_a_bound_belongs_to_that_bounds_bucket(value: float, bucket: int) -> None:
+    histogram = Metrics().histogram("took_seconds", "Took.", bounds=(1.0, 2.0))
+    histogram.observe(value)
+    assert [index for index, count in enumerate(histogram.counts) if count] == [bucket]
+    assert histogram.sum == value
+
+
+def test_a_histogram_has_a_bucket_beyond_its_last_bound() -> None:
+    assert len(Histogram((1.0, 2.0)).counts) == 3
+
+
+def test_series_beyond_the_limit_share_one_that_says_so() -> None:
+    metrics = Metrics()
+    for number in range(MAX_SERIES + 10):
+        metrics.counter("calls", "Calls.", agent=str(number)).value += 1
+    (family,) = metrics
+    assert len(family.series) == MAX_SERIES + 1
+    shared = family.series[(("overflow", "true"),)]
+    assert isinstance(shared, Counter)
+    assert shared.value == 10
