@@ -26,6 +26,7 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 not understood."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _hold_standard_descriptors()
     try:
         return _run(words)
     except KeyboardInterrupt:
@@ -51,8 +52,18 @@ def _run(words: list[str]) -> int:
     )
     module.arguments(parser)
     code = module.run(parser.parse_args(words[1:]))
-    sys.stdout.flush()  # here, where a broken pipe is still caught
+    if sys.stdout is not None:  # as it is where our caller has closed it
+        sys.stdout.flush()  # here, where a broken pipe is still caught
     return int(code)
+
+
+def _hold_standard_descriptors() -> None:
+    """Open what our caller has closed of 0, 1 and 2: libuv aborts when a socket of its own gets one of these numbers."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, and is closed for children, as it was for us
 
 
 def _introduce(words: list[str], known: list[str]) -> int:

@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.model.errors import ConfigInvalid
+from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.model.facts import ExchangeFinished, Mode
 from sidecar.model.trace import RANDOM, SAMPLED, format_traceparent, new_span_id, new_trace_id, parse_traceparent
 from sidecar.terminal.calls import Calls
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        print("sidecar exec: which command? As in: sidecar exec -- python agent.py", file=sys.stderr)
+        _say("sidecar exec: which command? As in: sidecar exec -- python agent.py")
         return 2
     logging.basicConfig(level=logging.WARNING, format="sidecar exec: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -128,10 +128,10 @@ class Wrapped:
                 raise
         except ConfigInvalid as invalid:
             for fault in invalid.faults:
-                print(f"sidecar exec: {fault}", file=sys.stderr)
+                _say(f"sidecar exec: {fault}")
             return SIDECAR_FAILED
         except OSError as error:
-            print(f"sidecar exec: the sidecar failed: {error}", file=sys.stderr)
+            _say(f"sidecar exec: the sidecar failed: {error}")
             return SIDECAR_FAILED
         assert self._code is not None
         self._tell(traceparent)
@@ -168,12 +168,9 @@ class Wrapped:
     def _surroundings(self, app: "App", traceparent: str) -> dict[str, str]:
         listeners = [endpoint for path, endpoint in app.endpoints.items() if path.startswith("traffic.listeners.")]
         receivers = [endpoint for path, endpoint in app.endpoints.items() if path.endswith(".protocols.http")]
-        theirs = {name: self._environ[name] for name in PROXIES if self._environ.get(name)}
+        theirs = [name for name in PROXIES if self._environ.get(name)]
         if theirs:
-            print(
-                f"sidecar exec: {', '.join(theirs)} replaced; a corporate proxy is named by `proxy` of an upstream",
-                file=sys.stderr,
-            )
+            _say(f"sidecar exec: {', '.join(theirs)} replaced; a corporate proxy is named by `proxy` of an upstream")
         return pointed_at(
             self._environ,
             proxy=f"http://127.0.0.1:{listeners[0][1]}",
@@ -191,21 +188,25 @@ class Wrapped:
         )
 
     def _tell(self, traceparent: str) -> None:
-        screen = Screen.of(sys.stderr, self._environ)
-        lines = [f"sidecar exec: {self._calls.headline()}, trace {traceparent.split('-')[1]}", *self._calls.table(screen)]
-        if not self._calls.total.calls and self._code not in (NOT_FOUND, NOT_EXECUTABLE):
+        lines = [f"sidecar exec: {self._calls.headline()}, trace {traceparent.split('-')[1]}"]
+        if self._calls.total.calls and sys.stderr is not None:
+            lines += self._calls.table(Screen.of(sys.stderr, self._environ))
+        elif self._code not in (NOT_FOUND, NOT_EXECUTABLE):
             lines.append("Does the command obey HTTP_PROXY and HTTPS_PROXY, and does NO_PROXY leave something to see?")
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        _say(*lines)
 
 
 def around(config: "Config", *, agent: str) -> "Config":
     """
     The config as it holds around a command: every address is a free port of loopback, without passwords, because only the
     command will know it; local servers are reached; calls without identity are the agent's; the end does not wait long.
+    Raises ConfigInvalid where there is no listener to lead the command to.
     """
     from sidecar.model.spec import Duration
     from sidecar.traffic.spec import DestinationsSpec, IdentitySpec
 
+    if not config.components["traffic.listeners"]:
+        raise ConfigInvalid([ConfigFault("traffic.listeners", 0, "the command needs a listener", "name one", config.source)])
     traffic = config.traffic
     destinations: DestinationsSpec = replace(traffic.destinations, allow_loopback=True)
     identity: IdentitySpec = replace(traffic.identity, agent=traffic.identity.agent or agent)
@@ -252,3 +253,13 @@ def _destination(fact: ExchangeFinished) -> str:
     if fact.mode is Mode.CONNECT:
         return f"{host}:{fact.port} (tunnel)"
     return fact.route or (f"{fact.scheme}://{host}:{fact.port}" if host else "(no destination)")
+
+
+def _say(*lines: str) -> None:
+    """Write to standard error, if our caller has left it open and somebody reads it: the command's code counts in any case."""
+    if sys.stderr is None:
+        return
+    try:
+        os.write(sys.stderr.fileno(), "".join(f"{line}\n" for line in lines).encode(sys.stderr.encoding, "replace"))
+    except OSError:
+        pass

@@ -18,7 +18,7 @@ from sidecar.traffic.spec import TrafficSpec
 from sidecar.traffic.upstreams.http import Config as UpstreamConfig
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.dial import Dialer
-from sidecar.traffic.wire.head import RequestHead
+from sidecar.traffic.wire.request_head import RequestHead
 from sidecar.traffic.wire.resolver import Resolver, as_literal
 
 _MAX_UNNAMED = 1024

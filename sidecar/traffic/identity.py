@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from sidecar.model.baggage import find
 from sidecar.model.errors import Refused
 from sidecar.model.spec import Secret
-from sidecar.traffic.wire.head import RequestHead
+from sidecar.traffic.wire.request_head import RequestHead
 
 _LONGEST = 256
 """Characters of an id that are kept; a longer one is cut, because it names a metric series and a span attribute."""

@@ -12,7 +12,7 @@ from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import AttemptFinished, ExchangeFinished, Passage
 from sidecar.model.trace import RANDOM, SAMPLED, extract, new_span_id, new_trace_id
 from sidecar.runtime.runtime import Runtime
-from sidecar.traffic.wire.head import RequestHead
+from sidecar.traffic.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
     from sidecar.traffic.listeners.http import HttpListener

@@ -9,7 +9,7 @@ What a filter gets and gives: a response whose body is pushed, not iterated.
 
 from typing import Protocol
 
-from sidecar.traffic.wire.head import ResponseHead
+from sidecar.traffic.wire.response_head import ResponseHead
 
 
 class BodyStage(Protocol):

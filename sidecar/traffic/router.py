@@ -4,15 +4,16 @@ Which route a call takes: by path prefix (gateway), or by the destination's host
 Both lead to the same route object, so the same destination gets the same policies and names whichever way it is reached.
 """
 
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from sidecar.model.errors import Refused
 from sidecar.model.facts import Mode
 from sidecar.traffic.chain import Chain
 from sidecar.traffic.spec import Connect
 from sidecar.traffic.upstreams.http import HttpUpstream
-from sidecar.traffic.wire.head import RequestHead
+from sidecar.traffic.wire.request_head import RequestHead
+from sidecar.traffic.wire.resolver import as_literal
 
 
 class Route:
@@ -130,22 +131,23 @@ def read_absolute(target: bytes, method: bytes) -> Absolute:
     return Absolute(lowered.decode(), host, port, authority, path)
 
 
+_AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~!$&'()*+;=\-]+))(?::([0-9]{1,5}))?")
+
+
 def read_authority(authority: bytes, default_port: int | None) -> tuple[str, int]:
-    """Return (host in lower case without brackets, port); raises `Refused("bad_target")`."""
-    try:
-        parts = urlsplit(b"//" + authority)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise Refused("bad_target", "the authority is not host:port") from None
-    shown = authority.rpartition(b":")[0] if authority.rfind(b":") > authority.rfind(b"]") else authority
-    if not host or b"@" in authority or (port is None and (default_port is None or shown != authority)):
+    """Return (host in lower case without brackets, port) of `host:port`; raises `Refused("bad_target")`."""
+    found = _AUTHORITY.fullmatch(authority)
+    if found is None:
         raise Refused("bad_target", "the authority is not host:port")
-    if port is None:
-        assert default_port is not None
-        port = default_port
-    if port == 0 or b"%" in host or any(byte <= 32 or byte >= 127 for byte in host):
+    port = int(found[3]) if found[3] else default_port
+    if not port or port > 65535:
+        raise Refused("bad_target", "the authority has no valid port")
+    if found[1] is not None and not as_literal(found[1].decode()):
+        raise Refused("bad_target", "the authority's address in brackets is none")
+    host = (found[1] or found[2]).decode().lower().rstrip(".")
+    if not host:
         raise Refused("bad_target", "the authority is not host:port")
-    return host.decode().rstrip("."), port
+    return host, port
 
 
 def _first_segment(prefix: bytes) -> bytes:

@@ -102,6 +102,20 @@ def test_help_imports_no_library_and_no_command() -> None:
     assert done.stdout.splitlines()[-1] == "['sidecar.cli']"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_caller_may_close_the_standard_descriptors(closed: str) -> None:
+    """Whoever takes their numbers next is never a socket: libuv would abort."""
+    script = f'exec "$0" -c "$1" {closed}'
+    code = (
+        "import os, sys\n"
+        "from sidecar.cli import main\n"
+        "code = main(['version'])\n"
+        "os._exit(code or 7 * (os.dup(0) > 2 and os.dup(1) > 2 and os.dup(2) > 2))"
+    )
+    ended = subprocess.run(["sh", "-c", script, sys.executable, code], cwd=ROOT, capture_output=True, check=False, timeout=30)
+    assert ended.returncode == 7
+
+
 def test_the_package_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "sidecar", "version"], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.startswith(f"sidecar {__version__} (Python ")

@@ -19,6 +19,7 @@ from aiohttp import web
 from sidecar.cli import exec as command
 from sidecar.config import parse
 from sidecar.demo.backend import Backend
+from sidecar.model.errors import ConfigInvalid
 from sidecar.model.facts import Mode
 from sidecar.terminal.environment import METADATA
 from sidecar.terminal.signals import Caught
@@ -313,6 +314,14 @@ async def test_standard_streams_are_the_commands(run: Run) -> None:
     assert "Does the command obey HTTP_PROXY" in ended.err
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-", "2>&1 | true"])
+def test_the_code_counts_even_where_nobody_reads_the_summary(tmp_path: Path, closed: str) -> None:
+    words = " ".join([*EXEC, "--", "sh", "-c", "'sleep 0.3; exit 3'"])
+    env = environ(HOME=str(tmp_path))
+    ended = subprocess.run(["bash", "-c", f"{words} {closed}; exit ${{PIPESTATUS[0]}}"], env=env, timeout=PATIENCE_S, check=False)
+    assert ended.returncode == 3
+
+
 async def test_a_corporate_proxy_that_is_replaced_is_told_without_its_password(run: Run) -> None:
     ended = await run("--", "true", HTTPS_PROXY="http://user:hunter2@proxy.test:3128")
     assert ended.err.startswith("sidecar exec: HTTPS_PROXY replaced; a corporate proxy is named by `proxy` of an upstream\n")
@@ -425,13 +434,13 @@ async def test_somebody_elses_cancellation_is_not_swallowed(monkeypatch: pytest.
         await running
 
 
-async def test_a_sidecar_that_cannot_start_is_125(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_sidecar_that_cannot_start_is_125(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     class Broken:
         async def wait(self) -> None:
             raise OSError(98, "Address already in use")
 
     assert await wrapped(monkeypatch, "true", before=Broken()).run(frozenset()) == 125
-    assert capsys.readouterr().err == "sidecar exec: the sidecar failed: [Errno 98] Address already in use\n"
+    assert capfd.readouterr().err == "sidecar exec: the sidecar failed: [Errno 98] Address already in use\n"
 
 
 def test_the_whole_command_runs_in_one_process(
@@ -470,6 +479,11 @@ def test_a_config_moves_to_free_ports_and_keeps_everything_else() -> None:
         "configured",
         1.0,
     )
+
+
+def test_a_config_without_a_listener_cannot_hold_around_a_command() -> None:
+    with pytest.raises(ConfigInvalid, match=r"traffic\.listeners: the command needs a listener"):
+        command.around(parse("traffic: {listeners: {}}", environ={}), agent="command")
 
 
 def test_a_config_without_identity_names_the_command() -> None:

@@ -9,12 +9,14 @@ import yaml
 
 from sidecar.config import load
 from tests.otlp_collector import OtlpCollector, fail
+from tests.peers.echo import EchoUpstream
 from tests.peers.raw import RawUpstream
 from tests.scene import Opened
 from tests.sidecar_under_test import SidecarUnderTest, config_for, eventually
 from tests.telemetry.requests import traces
 
 TRACE, AGENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PATIENCE = aiohttp.ClientTimeout(total=10)
 AT_ONCE = {"batch": {"flush_timeout": "5ms"}}
 
 
@@ -38,7 +40,7 @@ async def calls(sidecar: SidecarUnderTest, traceparent: str = f"00-{TRACE}-{AGEN
     """One POST through the gateway; returns its status."""
     fields = {"traceparent": traceparent, "x-agent-id": "support-bot", "x-agent-task-id": "task-7", **headers}
     async with (
-        aiohttp.ClientSession() as client,
+        aiohttp.ClientSession(timeout=PATIENCE) as client,
         client.post(f"{sidecar.url}/llm/v1/chat?key=secret", headers=fields, data=b"{}") as answer,
     ):
         await answer.read()
@@ -48,7 +50,7 @@ async def calls(sidecar: SidecarUnderTest, traceparent: str = f"00-{TRACE}-{AGEN
 @pytest.mark.parametrize("exporter", ["otlp_http", "otlp_grpc"])
 async def test_the_sidecar_stands_between_the_agents_span_and_the_upstream(opened: Opened, exporter: str) -> None:
     collector = await opened(OtlpCollector())
-    upstream = await opened(RawUpstream())
+    upstream = await opened(EchoUpstream())
     sidecar = await opened(SidecarUnderTest(with_telemetry(upstream, collector, exporter)))
     assert await calls(sidecar) == 200
     await collector.wait_for_spans(2)
@@ -67,7 +69,7 @@ async def test_the_sidecar_stands_between_the_agents_span_and_the_upstream(opene
 
 async def test_what_is_not_sampled_leaves_no_span(opened: Opened) -> None:
     collector = await opened(OtlpCollector())
-    upstream = await opened(RawUpstream())
+    upstream = await opened(EchoUpstream())
     sidecar = await opened(SidecarUnderTest(with_telemetry(upstream, collector)))
     assert await calls(sidecar, f"00-{TRACE}-{AGENT_SPAN}-00") == 200
     assert await calls(sidecar, f"00-{TRACE[::-1]}-{AGENT_SPAN}-01") == 200
@@ -91,7 +93,7 @@ async def test_an_upstream_that_fails_is_an_error_on_both_spans(opened: Opened) 
 
 async def test_the_spans_of_the_agent_pass_through_to_the_same_backend(opened: Opened) -> None:
     collector = await opened(OtlpCollector())
-    upstream = await opened(RawUpstream())
+    upstream = await opened(EchoUpstream())
     sidecar = await opened(SidecarUnderTest(with_telemetry(upstream, collector)))
     await sidecar.app.ready()
     host, port = sidecar.app.endpoints["receivers.otlp.protocols.http"]
@@ -107,7 +109,7 @@ async def test_the_spans_of_the_agent_pass_through_to_the_same_backend(opened: O
 
 async def test_calls_of_the_first_moment_are_not_lost(opened: Opened) -> None:
     collector = await opened(OtlpCollector())
-    upstream = await opened(RawUpstream())
+    upstream = await opened(EchoUpstream())
     sidecar = await opened(SidecarUnderTest(with_telemetry(upstream, collector)))  # the proxy listens, exporters may not be up
     assert await asyncio.gather(*(calls(sidecar) for _ in range(5))) == [200] * 5
     await collector.wait_for_spans(10)
@@ -116,7 +118,7 @@ async def test_calls_of_the_first_moment_are_not_lost(opened: Opened) -> None:
 
 async def test_what_waits_at_the_end_is_sent_before_the_end(opened: Opened) -> None:
     collector = await opened(OtlpCollector())
-    upstream = await opened(RawUpstream())
+    upstream = await opened(EchoUpstream())
     config = with_telemetry(upstream, collector)
     config["receivers"]["traffic"] = {"flush_interval": "1h"}
     config["exporters"]["otlp_http"]["sending_queue"] = {"batch": {"flush_timeout": "1h"}}
@@ -130,7 +132,7 @@ async def test_what_waits_at_the_end_is_sent_before_the_end(opened: Opened) -> N
 
 async def test_a_reload_moves_the_spans_to_another_backend_and_loses_none(opened: Opened) -> None:
     first, second = await opened(OtlpCollector()), await opened(OtlpCollector())
-    upstream = await opened(RawUpstream())
+    upstream = await opened(EchoUpstream())
     sidecar = await opened(SidecarUnderTest(with_telemetry(upstream, first)))
     await sidecar.app.ready()
     config = with_telemetry(upstream, second, "otlp_grpc")
@@ -146,7 +148,7 @@ async def test_a_reload_moves_the_spans_to_another_backend_and_loses_none(opened
 async def test_a_backend_that_was_away_gets_what_waited(opened: Opened) -> None:
     collector = await opened(OtlpCollector())
     collector.answer_always(fail(503))
-    upstream = await opened(RawUpstream())
+    upstream = await opened(EchoUpstream())
     sidecar = await opened(SidecarUnderTest(with_telemetry(upstream, collector)))
     assert await calls(sidecar) == 200
     await collector.wait_for_requests(3)

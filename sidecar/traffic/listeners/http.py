@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import socket
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -25,9 +25,10 @@ from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.call import Call
-from sidecar.traffic.wire.head import RequestHead
 from sidecar.traffic.wire.inbound import Inbound
+from sidecar.traffic.wire.reply import Signature
 from sidecar.traffic.wire.request import Ready, counts_down
+from sidecar.traffic.wire.request_head import RequestHead
 from sidecar.traffic.wire.tunnel import Tunnel
 
 _log = logging.getLogger(__name__)
@@ -126,11 +127,10 @@ class HttpListener:
         self.tunnel_idle_timeout_s = float(config.tunnel_idle_timeout)
         self.is_draining = False
         self.graph: Graph
-        self.date = formatdate(usegmt=True).encode()
         self.now: Callable[[], float] = runtime.clock.monotonic
         self._pseudonym = b"agent-sre-%08x" % runtime.rng.getrandbits(32)
-        self.via_line = b"Via: 1.1 " + self._pseudonym
-        self._via_line_1_0 = b"Via: 1.0 " + self._pseudonym
+        date = formatdate(usegmt=True).encode()
+        self.signature = Signature(b"Via: 1.1 " + self._pseudonym, b"Via: 1.0 " + self._pseudonym, date)
         self._connections: set[Inbound] = set()
         self._tunnels: dict[Tunnel, Call] = {}
         self._work: dict[Call, asyncio.Task[None]] = {}
@@ -253,7 +253,7 @@ class HttpListener:
             return
         self.count_refused("too_many_connections")
         refused = Refused("too_many_connections", f"{self.config.max_connections} connections are open", retry_after_s=1.0)
-        answer = error_response(refused, date=self.date, via=self.via_line, keep_alive=False, is_head=False)
+        answer = error_response(refused, date=self.signature.date, via=self.signature.via_line, keep_alive=False, is_head=False)
         inbound.transport.write(answer)
         inbound.transport.close()
 
@@ -291,7 +291,8 @@ class HttpListener:
             task_of(request, graph.task),
             Purpose.LIVE,
         )
-        return Ready(request, way, passage, graph, self.via(is_1_1=request.is_1_1))
+        signature = self.signature
+        return Ready(request, way, passage, graph, signature.via_line if request.is_1_1 else signature.via_line_1_0)
 
     def nowhere(self, request: RequestHead, client: str) -> Passage:
         """The passage of a call that goes nowhere: it was refused, or asked about the sidecar itself."""
@@ -300,10 +301,6 @@ class HttpListener:
         agent, task = agent_of(request, "", self.graph.agent), task_of(request, self.graph.task)
         method = request.method.decode("latin-1")
         return Passage(self.name, client, mode, method, "http", "", 0, path, path, "", "", agent, task, Purpose.LIVE)
-
-    def via(self, *, is_1_1: bool) -> bytes:
-        """The Via line for a message that came in this version of HTTP (RFC 9110 section 7.6.3)."""
-        return self.via_line if is_1_1 else self._via_line_1_0
 
     def is_own_via(self, via: tuple[bytes, ...]) -> bool:
         """True when a request has been here before."""
@@ -370,8 +367,7 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         self._ticking = loop.call_later(_TICK_S, self._tick)
         now = self.now()
-        date = formatdate(usegmt=True).encode()
-        self.date = date
+        self.signature.date = formatdate(usegmt=True).encode()
         for inbound in tuple(self._connections):
             inbound.tick(now)
         for tunnel in tuple(self._tunnels):

@@ -47,19 +47,19 @@ def tunnel_opened(via: bytes) -> bytes:
     return b"HTTP/1.1 200 Connection established\r\n" + via + b"\r\n\r\n"
 
 
-def options_answer(lines: list[bytes], *, date: bytes, via: bytes, keep_alive: bool) -> bytes:
-    """The answer to an OPTIONS that asks about the sidecar itself (RFC 9110 section 9.3.7)."""
+def answer_here(method: bytes, lines: list[bytes], *, date: bytes, via: bytes, keep_alive: bool) -> tuple[int, bytes]:
+    """
+    Return status and answer for an OPTIONS or TRACE that goes no further.
+
+    OPTIONS asked about the sidecar itself (RFC 9110 section 9.3.7); TRACE gets back what came, without credentials (9.3.8).
+    """
     close = [] if keep_alive else [b"Connection: close"]
-    return b"\r\n".join([b"HTTP/1.1 204 No Content", b"Date: " + date, via, *close, b"", b""])
-
-
-def trace_answer(lines: list[bytes], *, date: bytes, via: bytes, keep_alive: bool) -> bytes:
-    """The answer to a TRACE that may not go on: the request as it came, without credentials (RFC 9110 section 9.3.8)."""
+    if method != b"TRACE":
+        return 204, b"\r\n".join([b"HTTP/1.1 204 No Content", b"Date: " + date, via, *close, b"", b""])
     shown = [line for line in lines if line.partition(b":")[0].lower() not in _NOT_REFLECTED]
     body = b"\r\n".join([*shown, b"", b""])
-    close = [] if keep_alive else [b"Connection: close"]
     head = [b"HTTP/1.1 200 OK", b"Date: " + date, via, b"Content-Type: message/http", b"Content-Length: %d" % len(body)]
-    return b"\r\n".join([*head, *close, b"", body])
+    return 200, b"\r\n".join([*head, *close, b"", body])
 
 
 _NOT_REFLECTED = frozenset((b"authorization", b"cookie", b"x-api-key", b"api-key", b"x-goog-api-key"))

@@ -12,8 +12,8 @@ trailers stand in `trailers` and behind the last chunk. Where the bytes that cam
 from sidecar.model.errors import Refused
 
 _HEX = b"0123456789abcdefABCDEF"
-_MAX_SIZE_LINE_BYTES = 256
-"""Chunk size and extensions; nobody uses extensions, and longer ones are an attack (CVE-2019-9512 and kin)."""
+_MAX_SIZE_LINE_BYTES = 4 * 1024 + 32
+"""One chunk's size and extensions; hardly anybody uses extensions, and without a bound they are free work (CVE-2023-39326)."""
 _MAX_EXTENSIONS_BYTES = 16 * 1024
 """All extensions of one body together."""
 _MAX_TRAILER_BYTES = 16 * 1024

@@ -13,11 +13,13 @@ from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt
 from sidecar.model.facts import Mode, Passage
 from sidecar.traffic.meter import attempt_finished, begin_attempt, begin_exchange, exchange_finished
-from sidecar.traffic.wire.answer import CONTINUE, options_answer, trace_answer, tunnel_opened
-from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead, without_framing
+from sidecar.traffic.wire.answer import CONTINUE, answer_here, tunnel_opened
 from sidecar.traffic.wire.outbound import Outbound
 from sidecar.traffic.wire.pool import Pool
+from sidecar.traffic.wire.reply import Framing, interim, reframe, reply_head, upgraded
 from sidecar.traffic.wire.request import Ready
+from sidecar.traffic.wire.request_head import RequestHead
+from sidecar.traffic.wire.response_head import ResponseHead
 from sidecar.traffic.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -29,8 +31,6 @@ UPLOAD_WINDOW_BYTES = 64 * 1024
 _CONTINUE_AFTER_S = 1.0
 """An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
-_KEEPS = b"\r\nConnection: keep-alive\r\n\r\n"
-_CLOSES = b"\r\nConnection: close\r\n\r\n"
 _LOSES_FRAMING = frozenset(("body_bytes", "draining"))
 
 
@@ -184,9 +184,7 @@ class Call:
                 return  # we have said so ourselves already
             self._continue_at = 0.0
         if self.request.is_1_1:
-            head.lines[0] = b"HTTP/1.1 " + head.status_line
-            via_line = self._listener.via(is_1_1=head.is_1_1)
-            self._inbound.transport.write(b"\r\n".join([*without_framing(head.lines), via_line, b"", b""]))
+            self._inbound.transport.write(interim(head, self._listener.signature))
 
     def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
         """Prepare the head for the client, to leave in one write with the first content; True where the framing is kept."""
@@ -198,39 +196,21 @@ class Call:
         inbound.is_quiet = False
         if inbound.body is not None:
             inbound.keeps_alive = False  # the answer came before the request was over
-        keeps_framing = self._reframe(head) if head.length <= 0 and not head.as_is else True
-        self._head_out = self._head_of(head)
-        return keeps_framing
-
-    def _head_of(self, head: ResponseHead) -> bytes:
-        """The head as the client gets it."""
-        listener, inbound = self._listener, self._inbound
-        if head.as_is:
-            out = head.as_is + listener.via_line
-        else:
-            head.lines[0] = b"HTTP/1.1 " + head.status_line
-            out = b"\r\n".join([*head.lines, listener.via(is_1_1=head.is_1_1)])
-        if not head.has_date:
-            out += b"\r\nDate: " + listener.date
-        if inbound.keeps_alive and self.request.is_1_1:
-            return out + b"\r\n\r\n"
-        return out + (_KEEPS if inbound.keeps_alive else _CLOSES)
-
-    def _reframe(self, head: ResponseHead) -> bool:
-        """Fit a body of unknown length (or none) to what the client speaks; True where chunks pass as they are."""
-        length = head.length
-        if length == 0:
-            if head.declared == CHUNKED or head.status == 204:
-                head.lines = without_framing(head.lines)  # RFC 9110 section 8.6, RFC 9112 section 6.1
+        if head.length > 0:
+            self._head_out = self._reply_head(head)
             return True
-        if self.request.is_1_1:
-            if length == UNTIL_CLOSE:
-                head.lines.append(b"Transfer-Encoding: chunked")
-                self._is_wrapped = True
-            return True
-        head.lines = without_framing(head.lines)
-        self._inbound.keeps_alive = False
-        return False
+        return self._frame_as(reframe(head, is_1_1=self.request.is_1_1), head)
+
+    def _frame_as(self, framing: Framing, head: ResponseHead) -> bool:
+        self._is_wrapped = framing.wraps
+        if framing.ends_with_connection:
+            self._inbound.keeps_alive = False
+        self._head_out = self._reply_head(head)
+        return framing.relays
+
+    def _reply_head(self, head: ResponseHead) -> bytes:
+        keeps_alive = self._inbound.keeps_alive
+        return reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=self.request.is_1_1)
 
     def upstream_sends(self, data: bytes) -> None:
         inbound = self._inbound
@@ -285,7 +265,7 @@ class Call:
             return None
         attempt.address = address
         attempt.connected_at = time.monotonic_ns()
-        return self._open_tunnel(200, tunnel_opened(self._listener.via_line))
+        return self._open_tunnel(200, tunnel_opened(self._listener.signature.via_line))
 
     def upstream_upgrades(self, outbound: Outbound, head: ResponseHead, rest: bytes) -> None:
         self._outbound = None
@@ -293,10 +273,8 @@ class Call:
             outbound.transport.abort()
             self.refuse(UpstreamFailed("upstream_malformed", "101 came without being asked for"))
             return
-        head.lines[0] = b"HTTP/1.1 " + head.status_line
-        lines = [*head.lines, b"Connection: Upgrade", b"Upgrade: " + (head.upgrade or self.request.upgrade)]
         early = self._inbound.take_early()
-        tunnel = self._open_tunnel(101, b"\r\n".join([*lines, self._listener.via_line, b"", b""]))
+        tunnel = self._open_tunnel(101, upgraded(head, self.request.upgrade, self._listener.signature))
         tunnel.upstream.take_over(outbound.transport)
         if early:
             tunnel.client.data_received(early)
@@ -338,11 +316,11 @@ class Call:
         inbound.take_body(request, rest)
         if inbound.body is not None:
             inbound.keeps_alive = False
-        answer = trace_answer if request.method == b"TRACE" else options_answer
-        self.exchange.status = 200 if request.method == b"TRACE" else 204
-        inbound.transport.write(
-            answer(request.lines, date=self._listener.date, via=self._listener.via_line, keep_alive=inbound.keeps_alive)
+        signature = self._listener.signature
+        self.exchange.status, answer = answer_here(
+            request.method, request.lines, date=signature.date, via=signature.via_line, keep_alive=inbound.keeps_alive
         )
+        inbound.transport.write(answer)
         self._finish()
 
     def refuse_unsent(self, refused: Refused, rest: bytes) -> None:

@@ -15,15 +15,17 @@ from sidecar.model.exchange import Attempt, Exchange
 from sidecar.traffic.meter import begin_attempt
 from sidecar.traffic.response import BodyStage, Response
 from sidecar.traffic.wire.call import UPLOAD_WINDOW_BYTES, Call
-from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, ResponseHead, without_framing
+from sidecar.traffic.wire.head import without_framing
 from sidecar.traffic.wire.outbound import Outbound
+from sidecar.traffic.wire.reply import AS_IT_CAME, reframe
+from sidecar.traffic.wire.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from sidecar.model.facts import Passage
     from sidecar.traffic.listeners.http import HttpListener
-    from sidecar.traffic.wire.head import RequestHead
     from sidecar.traffic.wire.inbound import Inbound
     from sidecar.traffic.wire.request import Ready
+    from sidecar.traffic.wire.request_head import RequestHead
 
 _log = logging.getLogger(__name__)
 
@@ -196,7 +198,10 @@ class FilteredCall(Call):
         self.exchange.status = response.status
         self.exchange.first_byte_at = time.monotonic_ns()
         self._response = head
-        self._head_out = self._framed_head(head)
+        framing = AS_IT_CAME
+        if head.length <= 0 or self._stages:
+            framing = reframe(head, is_1_1=self.request.is_1_1, content_only=True)
+        self._frame_as(framing, head)
         held, self._held = self._held, []
         outbound = self._outbound
         if self._ended_size >= 0:
@@ -205,21 +210,6 @@ class FilteredCall(Call):
         self.upstream_sends(b"".join(held))
         if outbound is not None and not self._inbound.is_full:
             outbound.resume()
-
-    def _framed_head(self, head: ResponseHead) -> bytes:
-        """Content comes here without framing: keep a Content-Length that still holds, else wrap it in chunks."""
-        if head.length == 0:
-            self._reframe(head)
-        elif head.length < 0 or self._stages:
-            head.lines = without_framing(head.lines)
-            if self.request.is_1_1:
-                head.lines.append(b"Transfer-Encoding: chunked")
-                self._is_wrapped = True
-                head.length = CHUNKED
-            else:
-                head.length = UNTIL_CLOSE
-                self._inbound.keeps_alive = False
-        return self._head_of(head)
 
     def _deliver_made(self, response: Response) -> None:
         """Write a response that a filter has made itself."""
@@ -232,6 +222,6 @@ class FilteredCall(Call):
         head.status_line = response.status_line
         head.has_date = any(line[:5].lower() == b"date:" for line in response.fields)
         self.exchange.response_bytes = len(content)
-        out = self._head_of(head)
+        out = self._reply_head(head)
         self._inbound.transport.write(out if self.request.method == b"HEAD" else out + content)
         self._finish()

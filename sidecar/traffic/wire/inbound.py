@@ -16,9 +16,10 @@ from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.body import Body, ChunkedBody, LengthBody
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.filtered import FilteredCall
-from sidecar.traffic.wire.head import RequestHead, has_bare_line_feed, parse_request
+from sidecar.traffic.wire.head import has_bare_line_feed
 from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
 from sidecar.traffic.wire.request import Ready, cut
+from sidecar.traffic.wire.request_head import RequestHead, parse_request
 from sidecar.traffic.wire.reset import reset
 
 if TYPE_CHECKING:
@@ -298,8 +299,9 @@ class Inbound(asyncio.Protocol):
 
     def error(self, refused: Refused, *, is_head: bool) -> bytes:
         """The response to a call that the sidecar answers itself."""
-        listener = self._listener
-        return error_response(refused, date=listener.date, via=listener.via_line, keep_alive=self.keeps_alive, is_head=is_head)
+        signature = self._listener.signature
+        date, via = signature.date, signature.via_line
+        return error_response(refused, date=date, via=via, keep_alive=self.keeps_alive, is_head=is_head)
 
     # time
 

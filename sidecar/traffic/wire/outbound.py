@@ -13,7 +13,8 @@ from typing import Protocol, cast
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
-from sidecar.traffic.wire.head import CHUNKED, ResponseHead, has_bare_line_feed, parse_response
+from sidecar.traffic.wire.head import CHUNKED, has_bare_line_feed
+from sidecar.traffic.wire.response_head import ResponseHead, parse_response
 
 WRITE_HIGH_BYTES = 4 * 1024
 """Above this a writer is told to pause. uvloop reads up to 250 KiB at once, and both together stay below 256 KiB."""

@@ -12,7 +12,7 @@ from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import Passage
 from sidecar.model.trace import format_traceparent
 from sidecar.traffic.router import Way
-from sidecar.traffic.wire.head import RequestHead
+from sidecar.traffic.wire.request_head import RequestHead
 
 _LONGEST_REMEMBERED_BYTES = 8 * 1024
 _MOST_FORWARDS = 10_000
