@@ -170,6 +170,7 @@ class SidecarProcess:
         self._config = config
         self.port = port
         self._environ = environ or {}
+        self._clients: list[Wire] = []
 
     async def __aenter__(self) -> "SidecarProcess":
         self._folder = tempfile.TemporaryDirectory(prefix="sidecar-test-")
@@ -188,7 +189,15 @@ class SidecarProcess:
             raise
         return self
 
+    def rewrites(self, text: str) -> None:
+        """Put another config in the place of the one that it was started with, at one stroke."""
+        file = Path(self._folder.name) / "sidecar.yaml"
+        (new := file.with_suffix(".new")).write_text(text)
+        new.rename(file)
+
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for client in self._clients:
+            client.close()
         await self.ends(signal.SIGKILL)
         self._log.close()
         self._folder.cleanup()
@@ -197,6 +206,10 @@ class SidecarProcess:
         """Send the signal, wait for the end, return the exit code."""
         if self.process.returncode is None:
             self.process.send_signal(how)
+        return await self.exit_code()
+
+    async def exit_code(self) -> int:
+        """Wait until it has ended by itself."""
         async with asyncio.timeout(PATIENCE_S):
             return await self.process.wait()
 
@@ -216,8 +229,10 @@ class SidecarProcess:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     async def connects(self, name: str = "client", *, receive_buffer: int | None = None) -> Wire:
-        """A new connection; the test closes it."""
-        return await dials("127.0.0.1", self.port, name, receive_buffer=receive_buffer)
+        """A new connection, closed at the end of the test."""
+        client = await dials("127.0.0.1", self.port, name, receive_buffer=receive_buffer)
+        self._clients.append(client)
+        return client
 
     async def _listens(self) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -7,9 +7,9 @@ refused is not, and neither is the part that was rejected of a request that was 
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum, auto
 
 from sidecar.runtime.metrics import Counter
@@ -146,8 +146,7 @@ class Delivery:
 
     def _degrade(self, reason: str) -> None:
         if not self.failing:
-            now = datetime.fromtimestamp(self._runtime.clock.wall_ns() / 1e9, UTC)
-            self._since = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+            self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._runtime.clock.wall_ns() // 10**9))
         self.failing = f"since {self._since}: {reason}"
 
     def drop(self, signal: Signal, items: int, kind: str, why: str) -> None:

@@ -204,8 +204,6 @@ class SendingQueue:
     async def _sleep(self, seconds: float | None) -> None:
         """Wait until there may be something to do."""
         self._wake.clear()
-        if self._delivery.is_stopping:
-            return
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

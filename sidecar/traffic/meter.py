@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import AttemptFinished, ExchangeFinished, Passage
-from sidecar.model.trace import RANDOM, SAMPLED, extract, new_span_id, new_trace_id
+from sidecar.model.trace import RANDOM, SAMPLED, new_span_id, new_trace_id, parse_traceparent, parse_tracestate
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic.wire.request_head import RequestHead
 
@@ -25,14 +25,14 @@ def begin_exchange(listener: "HttpListener", passage: Passage, request: RequestH
     """Begin an exchange for a request: ids, flags and start time, in the agent's trace where it sent one."""
     rng = listener.runtime.rng
     sampler = listener.graph.sampler
-    parent = extract(request.traceparents, request.tracestates) if request.traceparents else None
+    traceparents = request.traceparents
+    parent = parse_traceparent(traceparents[0]) if len(traceparents) == 1 else None  # two are none (Trace Context, 3.3)
     if parent is not None:
-        trace_id = parent.trace_id
-        parent_id = parent.parent_id
-        tracestate = parent.tracestate
-        flags = parent.flags & RANDOM
-        if sampler(trace_id, parent.flags):
+        trace_id, parent_id, parent_flags = parent
+        flags = parent_flags & RANDOM
+        if sampler(trace_id, parent_flags):
             flags |= SAMPLED
+        tracestate = parse_tracestate(request.tracestates) if request.tracestates else b""
     else:
         trace_id = new_trace_id(rng)
         parent_id = tracestate = b""

@@ -55,7 +55,7 @@ class Phoenix:
         return f"http://127.0.0.1:{self.http_port}"
 
     async def spans(self, project: str, trace_id: str, count: int) -> dict[str, dict[str, Any]]:
-        """The spans of a trace by their kind (as OTLP has it), once there are so many."""
+        """The spans of a trace by their id, once there are so many."""
         deadline = time.monotonic() + STORED_S
         found: list[dict[str, Any]] = []
         async with aiohttp.ClientSession() as client:
@@ -149,6 +149,8 @@ async def test_a_call_through_the_sidecar_is_read_back_with_the_right_parents(
     project = f"sidecar-{exporter.partition('/')[0]}-{mode}"
     trace_id = secrets.token_hex(16)
     agents = traces(1)
+    resource = agents.resource_spans[0].resource
+    resource.attributes.add(key="openinference.project.name").value.string_value = project  # gRPC heeds no x-project-name
     (agent_span,) = agents.resource_spans[0].scope_spans[0].spans
     agent_span.trace_id = bytes.fromhex(trace_id)
     agent_span.span_id = secrets.token_bytes(8)

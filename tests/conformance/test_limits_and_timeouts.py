@@ -431,6 +431,43 @@ async def test_a_get_on_a_connection_that_dies_under_it_is_sent_again(stage: Sta
     assert (await scene.client.response()).body == b"ok"
 
 
+async def test_a_get_of_which_the_client_has_seen_something_is_not_sent_again(stage: Stage) -> None:
+    """An interim answer has gone to the client already, so the failure belongs to the client as well."""
+    scene = await stage()
+    await scene.passes(scene.request())
+    first = scene.upstream.taken[0]
+    await scene.client.sends(scene.request(b"GET", b"/once"))
+    await first.request()
+    await first.sends(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+    assert (await scene.client.response()).status == 103
+    await first.closes()
+    await scene.sidecar.refuses(scene.client, "upstream_closed", "upstream_cut")
+    await scene.upstream.hears_nothing()
+
+
+@pytest.mark.parametrize("method", [b"PUT", b"DELETE", b"POST", b"PATCH", b"FOO"])
+async def test_what_is_sent_again_is_idempotent_and_whole(stage: Stage, method: bytes) -> None:
+    """PUT and DELETE may be repeated with their content (RFC 9110 section 9.2.2), POST, PATCH and unknown methods never."""
+    scene = await stage()
+    await scene.passes(scene.request())
+    first = scene.upstream.taken[0]
+    await scene.client.sends(scene.request(method, b"/x", body=b"content"))
+    assert (await first.request()).body == b"content"
+    await first.resets()
+    if method in (b"PUT", b"DELETE"):
+        try:
+            connection = await scene.upstream.hears(patience_s=0.3)
+        except AssertionError:
+            await scene.sidecar.refuses(scene.client, "upstream_closed")
+        else:
+            assert (await connection.request()).body == b"content"
+            await connection.sends(OK)
+            assert (await scene.client.response()).body == b"ok"
+    else:
+        await scene.sidecar.refuses(scene.client, "upstream_closed")
+        await scene.upstream.hears_nothing()
+
+
 async def test_a_post_on_a_connection_that_dies_under_it_is_not_sent_twice(stage: Stage, mode: str) -> None:
     scene = await stage()
     await scene.passes(scene.request())

@@ -110,7 +110,8 @@ async def test_anthropic_works_synchronously(stage: Stage, mode: str, monkeypatc
     scene = await stage(peer=Model())
     assert await asyncio.to_thread(sync_anthropic, base_url(scene, monkeypatch)) == "hello"
     assert scene.upstream.seen[0].start_line == b"POST /base/v1/messages HTTP/1.1"
-    assert scene.upstream.seen[0].one(b"x-api-key") == b"k"
+    assert scene.upstream.seen[0].one(b"authorization") == b"Bearer k"
+    assert scene.upstream.seen[0].has(b"anthropic-version")
 
 
 async def test_anthropic_works_asynchronously(stage: Stage, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:

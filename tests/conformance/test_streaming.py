@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import select
 import socket
 import stat
 import statistics
@@ -371,6 +372,63 @@ async def test_a_client_that_goes_cancels_the_upstream_within_50_ms(
     assert statistics.median(took) <= CANCEL_S, took
     await eventually(lambda: len(scene.sidecar.exchanges) == 5, "the end of all exchanges")
     assert {exchange.error for exchange in scene.sidecar.exchanges} == {"client_gone"}
+
+
+async def hung_up(wire: Wire) -> float:
+    """Wait until the other side has closed, without reading what it sent before; returns when."""
+    poll = select.poll()
+    poll.register(wire.sock, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    deadline = time.monotonic() + wire.patience_s
+    while not poll.poll(0):
+        assert time.monotonic() < deadline, f"{wire.name} was never hung up on"
+        await asyncio.sleep(0.001)
+    return time.monotonic()
+
+
+needs_rdhup = pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="POLLRDHUP is Linux's")
+
+
+@needs_rdhup
+@pytest.mark.parametrize("how", ["close", "reset", "half-close"])
+async def test_a_client_that_goes_while_its_upload_is_held_back_cancels_the_upstream(
+    stage: Stage, opened: Opened, how: str
+) -> None:
+    """Back-pressure keeps the sidecar from reading the client, and so from seeing its end: it has to look for it."""
+    upstream = await opened(RawUpstream(receive_buffer=SMALL))
+    scene = await stage(peer=upstream, is_open=True)
+    took = []
+    for _ in range(3):
+        client = await scene.sidecar.connects()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+        await client.sends(scene.request(b"POST", b"/x", b"Content-Length: 100000000"))
+        connection = await upstream.accepts()
+        await pours(client, b"x" * 65_536, 100_000_000, stalled_s=0.1)
+        went = await leaves(client, how)
+        took.append(await hung_up(connection) - went)
+        client.close()
+        connection.close()
+    assert statistics.median(took) <= 2 * CANCEL_S, took
+
+
+@needs_rdhup
+@pytest.mark.parametrize("how", ["close", "reset", "half-close"])
+async def test_a_client_that_goes_without_having_read_cancels_the_upstream(stage: Stage, opened: Opened, how: str) -> None:
+    """The other direction: the upstream is held back, and the client, which has not read for a while, goes."""
+    upstream = await opened(RawUpstream(send_buffer=SMALL))
+    scene = await stage(peer=upstream, is_open=True)
+    took = []
+    for _ in range(3):
+        client = await scene.sidecar.connects("slow client", receive_buffer=SMALL)
+        await client.sends(scene.request())
+        connection = await upstream.accepts()
+        await connection.request()
+        await connection.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        await pours(connection, b"x" * 65_536, 100_000_000, stalled_s=0.1)
+        went = await leaves(client, how)
+        took.append(await hung_up(connection) - went)
+        client.close()
+        connection.close()
+    assert statistics.median(took) <= CANCEL_S, took
 
 
 async def test_a_client_that_goes_while_it_uploads_cancels_the_upstream(stage: Stage, mode: str) -> None:

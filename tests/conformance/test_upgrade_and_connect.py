@@ -182,6 +182,23 @@ async def test_connect_wants_a_host_and_a_port(stage: Stage, target: bytes) -> N
     await scene.upstream.accepts_nothing(for_s=0.02)
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+async def test_what_follows_connect_is_never_taken_for_a_body(stage: Stage, framing: bytes) -> None:
+    """RFC 9110 section 9.3.6: CONNECT has no content; refused, or every byte behind the head belongs to the tunnel."""
+    scene = await stage()
+    authority = scene.upstream.authority.encode()
+    await scene.client.sends(
+        b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n\r\n" % (authority, authority, framing) + b"0\r\n\r\n rest"
+    )
+    head = await scene.client.head()
+    if head.status == 200:
+        far = await scene.upstream.accepts()
+        await far.saw(b"0\r\n\r\n rest")
+    else:
+        assert head.status == 400
+        await scene.upstream.accepts_nothing(for_s=0.02)
+
+
 @pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
 async def test_connect_works_in_both_versions(stage: Stage, version: bytes) -> None:
     scene = await stage()
@@ -281,6 +298,27 @@ async def test_any_other_protocol_may_be_switched_to(stage: Stage, mode: str) ->
     await far.saw(b"\0raw")
     await far.sends(b"raw\0")
     await scene.client.saw(b"raw\0")
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_request_with_a_body_may_ask_for_an_upgrade(stage: Stage, framing: str) -> None:
+    """As container engines do for attach and exec: the body first, then the switch, then raw bytes."""
+    scene = await stage()
+    fields = [b"Connection: Upgrade", b"Upgrade: tcp"]
+    if framing == "length":
+        await scene.client.sends(scene.request(b"POST", b"/attach", *fields, body=b"hello"))
+    else:
+        await scene.client.sends(
+            scene.request(b"POST", b"/attach", *fields, b"Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n"
+        )
+    far = await scene.upstream.hears()
+    assert (await far.request()).body == b"hello"
+    await far.sends(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+    assert (await scene.client.head()).status == 101
+    await scene.client.sends(b"raw")
+    await far.saw(b"raw")
+    await far.sends(b"more")
+    await scene.client.saw(b"more")
 
 
 async def test_half_close_is_passed_on_both_ways_after_an_upgrade(stage: Stage) -> None:

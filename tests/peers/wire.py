@@ -158,11 +158,11 @@ class Wire:
         return self._take(len(self.unread))
 
     def has_bytes(self) -> bool:
-        """Whether something is there to be read now; the end of the connection does not count."""
-        if self.unread:
-            return True
+        """Whether something is there to be read now; not the end of the connection, and nothing of one that was read to its end."""
         if self._closed or self.ended_at is not None:
             return False
+        if self.unread:
+            return True
         try:
             return self.sock.recv(1, socket.MSG_PEEK) != b""
         except OSError:

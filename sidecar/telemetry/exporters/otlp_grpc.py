@@ -117,6 +117,7 @@ class OtlpGrpcExporter:
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
+            self._calls.clear()  # they hold the channel, and the last channel holds a thread and two sockets
 
     def health(self) -> Health:
         """As the queue sees it."""

@@ -14,7 +14,7 @@ from sidecar.model.errors import Refused
 _HEX = b"0123456789abcdefABCDEF"
 _MAX_SIZE_LINE_BYTES = 4 * 1024 + 32
 """One chunk's size and extensions; hardly anybody uses extensions, and without a bound they are free work (CVE-2023-39326)."""
-_MAX_EXTENSIONS_BYTES = 16 * 1024
+_MAX_EXTENSIONS_BYTES = 64 * 1024
 """All extensions of one body together."""
 _MAX_TRAILER_BYTES = 16 * 1024
 _NOT_IN_TRAILERS = frozenset(

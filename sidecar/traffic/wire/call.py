@@ -69,12 +69,13 @@ class Call:
             if ready is None:
                 self._answer_here(rest)
                 return
-            self._check_length()
+            length = request.length
+            if length > self._listener.max_body_bytes:
+                self._check_length()
             route = ready.way.route
             if route.chain.admit is not None:
                 route.chain.admit(exchange)
             attempt = self._begin_attempt(ready)
-            length = request.length
             if length > 0 and length == len(rest):
                 content = rest  # the commonest case: all of the request came at once
                 exchange.request_bytes = length
@@ -112,7 +113,8 @@ class Call:
     def _send(self, pool: Pool, head: bytes, content: bytes) -> None:
         outbound = pool.take()
         if outbound is not None:
-            self._replay = content if self._may_replay() else None
+            if self.request.method in _IDEMPOTENT and self._inbound.body is None:
+                self._replay = content
             self._send_over(outbound, head + content if content else head)
             return
         self._pending = [head, content]
@@ -122,9 +124,6 @@ class Call:
         except Refused as refused:
             self._is_waiting = False
             self.refuse(refused)
-
-    def _may_replay(self) -> bool:
-        return self._inbound.body is None and self.request.method in _IDEMPOTENT
 
     def _send_over(self, outbound: Outbound, data: bytes) -> None:
         assert self._attempt is not None

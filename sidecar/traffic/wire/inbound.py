@@ -132,9 +132,8 @@ class Inbound(asyncio.Protocol):
         listener = self._listener
         ready = self._ready
         refusal = None
-        found = cut(head)
-        if ready is not None and found is not None and ready.is_for(found, listener.graph):
-            request = ready.again(found)
+        if ready is not None and ready.serves(head, listener.graph):
+            request = ready.request
         else:
             try:
                 request = parse_request(head, max_count=listener.max_header_count, max_url_bytes=listener.max_url_bytes)
@@ -146,7 +145,7 @@ class Inbound(asyncio.Protocol):
                 ready = listener.make_ready(request, self.client)
             except Refused as refused:
                 refusal = refused
-            self._ready = ready if ready is not None and ready.remember(found) else None
+            self._ready = ready if ready is not None and ready.remember(cut(head)) else None
         self.keeps_alive = request.keep_alive and not listener.is_draining
         passage = ready.passage if ready is not None else listener.nowhere(request, self.client)
         if ready is not None and ready.way.route.chain.filters:

@@ -15,10 +15,12 @@ from typing import Protocol
 
 from sidecar.model.clock import Clock
 from sidecar.model.errors import Refused, UpstreamFailed
-from sidecar.traffic.wire.outbound import Outbound
+from sidecar.traffic.wire.outbound import Outbound, TlsOutbound
 
 _FRESH_S = 0.5
 """A connection used this recently is not asked whether it is stale: no server closes so soon, and the loop hears of it."""
+
+_TLS_BUFFER_BYTES = 64 * 1024
 
 
 class Waiter(Protocol):
@@ -67,6 +69,7 @@ class Pool:
         self._making: set[asyncio.Task[None]] = set()
         self._waiting: deque[tuple[float, Waiter]] = deque()
         self._is_closed = False
+        self._tls_buffer: memoryview | None = None
 
     @property
     def open_count(self) -> int:
@@ -177,7 +180,7 @@ class Pool:
         sock, address = await self._target.dial()
         try:
             _, outbound = await asyncio.get_running_loop().create_connection(
-                lambda: Outbound(self, sock, address),
+                lambda: self._made(sock, address),
                 sock=sock,
                 ssl=context,
                 server_hostname=self._target.server_name if context is not None else None,
@@ -187,6 +190,13 @@ class Pool:
             raise
         self._open.add(outbound)
         return outbound
+
+    def _made(self, sock: socket.socket, address: str) -> Outbound:
+        if self._target.tls is None:
+            return Outbound(self, sock, address)
+        if self._tls_buffer is None:
+            self._tls_buffer = memoryview(bytearray(_TLS_BUFFER_BYTES))
+        return TlsOutbound(self, sock, address, self._tls_buffer)
 
     def _give_up(self, fault: Refused) -> None:
         """The oldest waiter hears of it; the others have tasks of their own, or will have one now."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, without_framing
+from sidecar.traffic.wire.head import CHUNKED, without_framing
 from sidecar.traffic.wire.response_head import ResponseHead
 
 _KEEPS = b"\r\nConnection: keep-alive\r\n\r\n"
@@ -80,5 +80,4 @@ def reframe(head: ResponseHead, *, is_1_1: bool, content_only: bool = False) -> 
     if is_1_1:
         head.lines.append(b"Transfer-Encoding: chunked")
         return Framing(relays=False, wraps=True)
-    head.length = UNTIL_CLOSE
     return Framing(relays=False, ends_with_connection=True)

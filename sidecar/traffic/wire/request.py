@@ -47,6 +47,61 @@ def cut(head: bytes) -> Cut | None:
     return Cut(head[:at] + head[end:], length, traceparent)
 
 
+class Outline(NamedTuple):
+    """
+    Where the changing values stood in the last head, and the bytes around them.
+
+    `first` and `second` are (start, end) of the values in the order of the head, an absent one being empty at its end.
+    """
+
+    size: int
+    start: bytes
+    middle: bytes
+    middle_at: int
+    tail: bytes
+    first: slice
+    second: slice
+    length_is_first: bool
+    has_length: bool
+    has_traceparent: bool
+
+    def frames(self, head: bytes) -> bool:
+        """True when `head` differs from the last one in nothing but the values."""
+        return (
+            len(head) == self.size
+            and head.startswith(self.start)
+            and head.startswith(self.middle, self.middle_at)
+            and head.endswith(self.tail)
+        )
+
+    def values(self, head: bytes) -> tuple[bytes | None, bytes | None]:
+        """Content-Length and traceparent of `head`, None for one that it does not have."""
+        first, second = head[self.first], head[self.second]
+        length, traceparent = (first, second) if self.length_is_first else (second, first)
+        return (length if self.has_length else None), (traceparent if self.has_traceparent else None)
+
+
+def outline(head: bytes, found: Cut) -> Outline:
+    """Note where `cut` found the values of a head."""
+    size = len(head)
+    parent_at = head.find(b"\r\ntraceparent: ") + 15 if found.traceparent else size
+    length_at = head.lower().find(b"\r\ncontent-length: ") + 18 if found.length else size
+    parent, length = slice(parent_at, parent_at + len(found.traceparent)), slice(length_at, length_at + len(found.length))
+    first, second = (length, parent) if length_at < parent_at else (parent, length)
+    return Outline(
+        size,
+        head[: first.start],
+        head[first.stop : second.start],
+        first.stop,
+        head[second.stop :],
+        first,
+        second,
+        length_at < parent_at,
+        bool(found.length),
+        bool(found.traceparent),
+    )
+
+
 class Ready:
     """
     A request, where it goes, and its head for the upstream in three pieces around the changing values.
@@ -54,7 +109,7 @@ class Ready:
     `cut` is what has to be the same for another request to be served by this one; `way.route` is of the graph `graph`.
     """
 
-    __slots__ = ("_after", "_before", "cut", "graph", "passage", "request", "way")
+    __slots__ = ("_after", "_before", "_last", "cut", "graph", "passage", "request", "way")
 
     def __init__(self, request: RequestHead, way: Way, passage: Passage, graph: object, via_line: bytes) -> None:
         self.request = request
@@ -62,6 +117,7 @@ class Ready:
         self.passage = passage
         self.graph = graph
         self.cut: Cut | None = None
+        self._last: Outline | None = None
         lines = request.lines.copy()
         lines[0] = b"%b %b HTTP/1.1" % (request.method, way.target)
         if not request.host_at:
@@ -74,6 +130,30 @@ class Ready:
             lines += [b"Connection: Upgrade", b"Upgrade: " + request.upgrade]
         lines += (via_line, b"traceparent: ")
         self._before, self._after = _around_length(lines) if request.length > 0 else (b"\r\n".join(lines), b"")
+
+    def serves(self, head: bytes, graph: object) -> bool:
+        """
+        True when `head` is this request once more; its two values are then those of `request`.
+
+        Where the values stand in the same places as in the last head, no search is needed: the bytes around them are
+        compared where they have to be.
+        """
+        last = self._last
+        if last is not None and self.graph is graph and last.frames(head):
+            length, traceparent = last.values(head)
+            if length is not None:
+                if not length.isdigit():
+                    return False
+                self.request.length = int(length)
+            if traceparent is not None:
+                self.request.traceparents = (traceparent,)
+            return True
+        found = cut(head)
+        if found is None or not self.is_for(found, graph):
+            return False
+        self.again(found)
+        self._last = outline(head, found)
+        return True
 
     def is_for(self, found: Cut, graph: object) -> bool:
         """True when a request with the head that `found` was cut from is this one again, but for the two values."""

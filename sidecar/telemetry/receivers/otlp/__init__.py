@@ -38,11 +38,13 @@ class GrpcSpec(Spec):
 
     endpoint: str = "127.0.0.1:4317"
     """Address and port; port 0 takes a free one."""
-    max_request_body_size: Size = Size("20MiB")
-    """Most bytes of a request, after decompression too."""
+    max_recv_msg_size_mib: int = 20
+    """Most MiB of a request, after decompression too."""
 
     def __post_init__(self) -> None:
         checked_endpoint(self.endpoint)
+        if not 1 <= self.max_recv_msg_size_mib <= 64:
+            raise ValueError("max_recv_msg_size_mib has to lie between 1 and 64")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class HttpSpec(Spec):
 
     def __post_init__(self) -> None:
         checked_endpoint(self.endpoint)
+        if not 1024 <= self.max_request_body_size <= 64 * 1024 * 1024:
+            raise ValueError("max_request_body_size has to lie between 1KiB and 64MiB")
         if not all(path.startswith("/") for path in self.paths.values()):
             raise ValueError("a url_path has to begin with '/'")
 

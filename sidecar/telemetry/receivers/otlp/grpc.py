@@ -24,7 +24,7 @@ class GrpcServer:
     """A gRPC server on the loop of the process; grpc.aio does not get along with a second loop."""
 
     def __init__(self, spec: "GrpcSpec", intake: Intake) -> None:
-        self._spec = spec
+        self._most_bytes = spec.max_recv_msg_size_mib * 1024 * 1024
         self._intake = intake
         self._server: Any = None
 
@@ -32,7 +32,7 @@ class GrpcServer:
         """Listen, and return where; raises OSError where the port is taken."""
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", self._spec.max_request_body_size),
+                ("grpc.max_receive_message_length", self._most_bytes),
                 ("grpc.so_reuseport", 0),  # a port that is taken is to be an error
             ]
         )
@@ -56,7 +56,7 @@ class GrpcServer:
         async def export(request: bytes, context: Any) -> bytes:
             try:
                 with self._intake.place():
-                    await self._intake.take(signal, request, self._spec.max_request_body_size, protocol="grpc")
+                    await self._intake.take(signal, request, self._most_bytes, protocol="grpc")
             except Refusal as refusal:
                 details = status(refusal.grpc_code, str(refusal), retry_after_s=refusal.retry_after_s)
                 await context.abort(

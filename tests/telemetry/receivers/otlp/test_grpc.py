@@ -4,7 +4,6 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from sidecar.model.spec import Size
 from sidecar.runtime.runtime import Runtime
 from sidecar.telemetry.otlp import GRPC_METHODS, status_of
 from sidecar.telemetry.receivers.otlp import GrpcSpec
@@ -22,7 +21,7 @@ class Scene:
         self.takes = True
         self.intake = Intake("otlp", Runtime(), most_at_once=2)
         self.intake.consumers = {Signal.TRACES: self._consume, Signal.LOGS: self._consume}
-        self.server = build(GrpcSpec(max_request_body_size=Size("64KiB")), self.intake)
+        self.server = build(GrpcSpec(max_recv_msg_size_mib=1), self.intake)
         self.channel: Any = None
         self.port = 0
 
@@ -46,6 +45,7 @@ async def scene() -> AsyncIterator[Scene]:
     host, made.port = await made.server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"{host}:{made.port}") as made.channel:
         yield made
+    made.channel = None  # the last channel holds a thread and two sockets
     await made.server.stop()
 
 
@@ -70,7 +70,7 @@ async def test_what_cannot_be_read_is_an_invalid_argument(scene: Scene) -> None:
 
 
 async def test_a_request_that_is_too_large_is_not_to_come_again(scene: Scene) -> None:
-    refused = await scene.refusal(b"0" * 70_000)
+    refused = await scene.refusal(b"0" * 1_100_000)
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert not [key for key, _ in refused.trailing_metadata() if key == "grpc-status-details-bin"]
 

@@ -6,6 +6,7 @@ import aiohttp
 import grpc.aio
 import pytest
 
+from sidecar.model.spec import Size
 from sidecar.runtime.runtime import Runtime, State
 from sidecar.telemetry.destination import OWN_PORTS
 from sidecar.telemetry.otlp import GRPC_METHODS
@@ -91,6 +92,8 @@ def test_by_default_both_listen_on_loopback() -> None:
         lambda: GrpcSpec(endpoint="localhost:70000"),
         lambda: HttpSpec(endpoint="http://localhost:4318"),
         lambda: HttpSpec(traces_url_path="v1/traces"),
+        lambda: HttpSpec(max_request_body_size=Size("65MiB")),
+        lambda: GrpcSpec(max_recv_msg_size_mib=0),
         lambda: Config(max_concurrent_requests=0),
     ],
 )
