@@ -57,13 +57,43 @@ async def _loop_of_this_test() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
+def _seconds_for(request: pytest.FixtureRequest) -> float:
+    """How long pytest-timeout gives to this test; 0 is for ever."""
+    marker = request.node.get_closest_marker("timeout")
+    if marker is not None and marker.args:
+        return float(marker.args[0])
+    given = request.config.getoption("timeout", default=None)
+    return float(given if given is not None else request.config.getini("timeout") or 0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_hangs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End an async test that takes too long from inside its loop: pytest-timeout's signal does not reach a waiting uvloop."""
+    seconds = 0.95 * _seconds_for(request)
+    if not seconds or not _is_async(request):
+        yield
+        return
+    loop: asyncio.AbstractEventLoop = request.getfixturevalue("_loop_of_this_test")
+
+    def end() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel(f"the test took longer than {seconds:.0f} s")
+
+    limit = loop.call_later(seconds, end)
+    yield
+    limit.cancel()
+
+
+def _is_async(request: pytest.FixtureRequest) -> bool:
+    function = inspect.unwrap(getattr(request, "function", lambda: None))
+    function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    return inspect.iscoroutinefunction(function) or "_function_scoped_runner" in request.fixturenames
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a task, a socket or a thread behind."""
-    function = inspect.unwrap(getattr(request, "function", lambda: None))
-    function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
-    is_async = inspect.iscoroutinefunction(function) or "_function_scoped_runner" in request.fixturenames
-    loop: asyncio.AbstractEventLoop | None = request.getfixturevalue("_loop_of_this_test") if is_async else None
+    loop: asyncio.AbstractEventLoop | None = request.getfixturevalue("_loop_of_this_test") if _is_async(request) else None
     sockets = _open_sockets()
     threads = set(threading.enumerate())
     yield

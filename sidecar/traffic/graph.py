@@ -6,6 +6,7 @@ A reload makes a new graph and swaps it in; exchanges in flight keep the one the
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from weakref import WeakSet
 
 from sidecar.model.errors import Refused
 from sidecar.model.facts import Mode
@@ -37,7 +38,7 @@ class Graph:
         self._dialer = dialer
         self._runtime = runtime
         self._unnamed: OrderedDict[tuple[str, str, int], Route] = OrderedDict()
-        self._evicted: list[HttpUpstream] = []
+        self._evicted: WeakSet[HttpUpstream] = WeakSet()  # alive as long as a call or a connection needs them
         self.upstreams = tuple(dict.fromkeys(route.upstream for route in routes))
 
     def way(self, request: RequestHead) -> Way:
@@ -77,7 +78,7 @@ class Graph:
         upstream.reach_by(self._dialer)
         route = self._unnamed[key] = Route("", b"", upstream, EMPTY, "tunnel", baggage=False)
         if len(self._unnamed) > _MAX_UNNAMED:
-            self._evicted.append(self._unnamed.popitem(last=False)[1].upstream)
+            self._evicted.add(self._unnamed.popitem(last=False)[1].upstream)
         return route
 
     def tick(self, now: float) -> None:
@@ -86,16 +87,14 @@ class Graph:
             upstream.pool.tick(now)
         for route in self._unnamed.values():
             route.upstream.pool.tick(now)
-        if self._evicted:
-            for upstream in self._evicted:
-                upstream.pool.tick(now)
-            self._evicted = [upstream for upstream in self._evicted if upstream.pool.open_count]
+        for upstream in tuple(self._evicted):
+            upstream.pool.tick(now)
 
     async def close(self) -> None:
         """Close the connections to destinations that no upstream names; named upstreams are closed by who built them."""
         for route in self._unnamed.values():
             await route.upstream.stop()
-        for upstream in self._evicted:
+        for upstream in tuple(self._evicted):
             await upstream.stop()
 
 

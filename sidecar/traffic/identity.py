@@ -6,6 +6,7 @@ The credential and the two fields never reach the upstream; `wire.head` has take
 
 import base64
 import hmac
+import re
 from collections.abc import Mapping
 
 from sidecar.model.baggage import find
@@ -15,6 +16,9 @@ from sidecar.traffic.wire.request_head import RequestHead
 
 _LONGEST = 256
 """Characters of an id that are kept; a longer one is cut, because it names a metric series and a span attribute."""
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Controls, line ends and changes of writing direction: taken out, because an id is shown in logs, tables and terminals."""
 
 
 class Doorkeeper:
@@ -52,19 +56,21 @@ def basic_user(authorization: bytes) -> tuple[str, str] | None:
 
 def agent_of(request: RequestHead, user: str, default: str) -> str:
     """The agent's id; `user` is what the doorkeeper returned, `default` comes from the config or the environment."""
-    if user:
-        return user[:_LONGEST]
-    if request.agent:
-        return request.agent[:_LONGEST].decode("utf-8", "replace")
-    if request.baggage:
-        return find(request.baggage, b"agent.id")[:_LONGEST] or default
-    return default
+    return _id(user) or _told(request.agent) or _carried(request, b"agent.id") or default
 
 
 def task_of(request: RequestHead, default: str) -> str:
     """The task's id, from x-agent-task-id, else from baggage, else from the config or the environment."""
-    if request.task:
-        return request.task[:_LONGEST].decode("utf-8", "replace")
-    if request.baggage:
-        return find(request.baggage, b"agent.task.id")[:_LONGEST] or default
-    return default
+    return _told(request.task) or _carried(request, b"agent.task.id") or default
+
+
+def _told(value: bytes) -> str:
+    return _id(value[: 4 * _LONGEST].decode("utf-8", "replace")) if value else ""
+
+
+def _carried(request: RequestHead, key: bytes) -> str:
+    return _id(find(request.baggage, key)) if request.baggage else ""
+
+
+def _id(text: str) -> str:
+    return _UNSEEN.sub("", text)[:_LONGEST] if text else ""

@@ -61,7 +61,8 @@ class Router:
             if route.prefix:
                 by_segment.setdefault(_first_segment(route.prefix), []).append(route)
             upstream = route.upstream
-            by_destination.setdefault((upstream.scheme, upstream.host, upstream.port), []).append(route)
+            destination = (upstream.scheme, _same_host(upstream.host), upstream.port)
+            by_destination.setdefault(destination, []).append(route)
         self._by_segment = {
             segment: tuple(sorted(found, key=lambda route: -len(route.prefix))) for segment, found in by_segment.items()
         }
@@ -135,19 +136,29 @@ _AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~!$&'()*+;=\-]+)
 
 
 def read_authority(authority: bytes, default_port: int | None) -> tuple[str, int]:
-    """Return (host in lower case without brackets, port) of `host:port`; raises `Refused("bad_target")`."""
+    """
+    Return (host, port) of `host:port`; raises `Refused("bad_target")`.
+
+    The host is in lower case, without brackets and final dot; an address is spelt in its one canonical way.
+    """
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
         raise Refused("bad_target", "the authority is not host:port")
     port = int(found[3]) if found[3] else default_port
     if not port or port > 65535:
         raise Refused("bad_target", "the authority has no valid port")
-    if found[1] is not None and not as_literal(found[1].decode()):
+    if found[1] is not None and (b":" not in found[1] or not as_literal(found[1].decode())):
         raise Refused("bad_target", "the authority's address in brackets is none")
-    host = (found[1] or found[2]).decode().lower().rstrip(".")
+    host = _same_host((found[1] or found[2]).decode())
     if not host:
         raise Refused("bad_target", "the authority is not host:port")
     return host, port
+
+
+def _same_host(host: str) -> str:
+    """One spelling for all that name the same host, so that another one does not lead past the route's policies."""
+    host = host.lower().rstrip(".")
+    return as_literal(host) or host
 
 
 def _first_segment(prefix: bytes) -> bytes:

@@ -3,9 +3,10 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.peers.grammar import responses_in
 from tests.peers.wire import Ended, Wire
 from tests.scene import CHUNKED, OK, Scene, Stage
 from tests.sidecar_under_test import eventually
@@ -547,3 +548,55 @@ async def test_garbage_from_an_upstream_is_answered_and_survived(scene: Scene, g
     client.close()
     connection.close()
     assert scene.sidecar.refused.get("internal", 0) == 0
+
+
+ALMOST = [
+    *(
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.0 200 OK\r\n",
+        b"HTTP/1.1 103 Early\r\n\r\n",
+        b"HTTP/1.1 204 No\r\n",
+        b"HTTP/1.1 101 Up\r\n",
+    ),
+    *(
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Connection: close\r\n",
+        b"X: y\r\n",
+        b"X: y\n",
+        b" fold\r\n",
+    ),
+    *(b"\r\n", b"\r\n\r\n", b"hello", b"5\r\nhello\r\n", b"0\r\n\r\n", b"\0", b"\xff", b":", b"\n", b"\r"),
+]
+"""Pieces that responses are made of."""
+
+
+@settings(max_examples=max(200, settings.default.max_examples))
+@given(st.lists(st.sampled_from(ALMOST), min_size=1, max_size=12), st.sampled_from([b"HTTP/1.1", b"HTTP/1.0"]), st.booleans())
+async def test_almost_http_of_an_upstream_reaches_the_client_as_http_or_not_at_all(
+    scene: Scene, pieces: list[bytes], version: bytes, begins_well: bool
+) -> None:
+    client = await scene.sidecar.connects()
+    await client.sends(scene.request(version=version))
+    connection = await scene.upstream.hears()
+    await connection.request()
+    raw = b"".join(pieces)
+    await connection.sends(b"HTTP/1.1 200 OK\r\n" + raw if begins_well else raw)
+    await connection.half_closes()
+    if await _answered(client):
+        await client.half_closes()
+    await client.reads_to_end()
+    responses_in(bytes(client.received))
+    client.close()
+    connection.close()
+    assert scene.sidecar.refused.get("internal", 0) == 0
+
+
+async def _answered(client: Wire) -> bool:
+    """Wait for a final answer's head; False where the connection ended before."""
+    try:
+        while (await client.head()).status < 200:
+            pass
+    except Ended:
+        return False
+    return True

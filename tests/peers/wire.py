@@ -12,6 +12,7 @@ ends after `patience_s` with what was seen until then.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 import struct
@@ -109,8 +110,12 @@ class Wire:
         return True
 
     async def half_closes(self) -> None:
-        """Send FIN and keep reading."""
-        self.sock.shutdown(socket.SHUT_WR)
+        """Send FIN and keep reading; nothing is left to be done where the other side has hung up already."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
 
     async def resets(self) -> None:
         """Close with RST instead of FIN."""

@@ -1,10 +1,12 @@
 """The house has floors, and imports go down only; lazy imports and those for type checkers count like any other."""
 
+import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
-from tests.repository import PACKAGE, ROOT, imports, name, sources
+from tests.repository import PACKAGE, ROOT, files, imports, name, sources
 
 FLOORS = {
     "model": 1, "pb": 1,
@@ -132,13 +134,30 @@ def test_engines_and_dialects_have_no_clock_and_no_network() -> None:
     assert not [f"{name(path)}:{each.line}" for path in pure for each in imports(path) if each.module.split(".")[0] in IMPURE]
 
 
+BROUGHT_BY = {
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "opentelemetry": "opentelemetry-sdk",
+    "pydantic_core": "pydantic",
+    "yaml": "pyyaml",
+}
+"""Libraries whose name on the index is another one."""
+
+
+def declared(*lists: list[str]) -> set[str]:
+    """Names of requirements, without their versions."""
+    return {re.split(r"[<>=~!\[ ]", line)[0] for each in lists for line in each}
+
+
+def used(paths: Iterable[Path]) -> set[str]:
+    """Names on the index of the libraries that files import."""
+    tops = {top for path in paths for top, _ in foreign(path)} - {"tests"}
+    return {BROUGHT_BY.get(top, top.replace("_", "-")) for top in tops}
+
+
 def test_every_library_that_is_imported_is_declared() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = {line.split(">")[0].split("[")[0].strip() for line in declared}
-    brings = {
-        "aiohttp": "aiohttp", "google": "protobuf", "grpc": "grpcio", "httptools": "httptools", "msgspec": "msgspec",
-        "opentelemetry": "opentelemetry-sdk", "pydantic": "pydantic", "pydantic_core": "pydantic", "uvloop": "uvloop",
-        "yaml": "pyyaml",
-    }  # fmt: skip
-    used = {top for path in sources() for top, _ in foreign(path)}
-    assert {brings[top] for top in used} <= names
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    at_run_time, for_tests = project["dependencies"], project["optional-dependencies"]["test"]
+    assert used(sources()) <= declared(at_run_time)
+    tests = [path for path in files() if path.suffix == ".py" and path.is_relative_to(ROOT / "tests")]
+    assert used(tests) <= declared(at_run_time, for_tests)

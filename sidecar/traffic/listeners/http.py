@@ -26,6 +26,7 @@ from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.inbound import Inbound
+from sidecar.traffic.wire.outbox import Outbox
 from sidecar.traffic.wire.reply import Signature
 from sidecar.traffic.wire.request import Ready, counts_down
 from sidecar.traffic.wire.request_head import RequestHead
@@ -126,6 +127,7 @@ class HttpListener:
         self.keep_alive_timeout_s = float(config.keep_alive_timeout)
         self.tunnel_idle_timeout_s = float(config.tunnel_idle_timeout)
         self.is_draining = False
+        self.outbox = Outbox()
         self.graph: Graph
         self.now: Callable[[], float] = runtime.clock.monotonic
         self._pseudonym = b"agent-sre-%08x" % runtime.rng.getrandbits(32)
@@ -292,7 +294,8 @@ class HttpListener:
             Purpose.LIVE,
         )
         signature = self.signature
-        return Ready(request, way, passage, graph, signature.via_line if request.is_1_1 else signature.via_line_1_0)
+        via_line = signature.via_line if request.is_1_1 else signature.via_line_1_0
+        return Ready(request, way, passage, graph, via_line, takes_part=not graph.sampler.is_disabled)
 
     def nowhere(self, request: RequestHead, client: str) -> Passage:
         """The passage of a call that goes nowhere: it was refused, or asked about the sidecar itself."""

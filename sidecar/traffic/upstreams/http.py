@@ -75,11 +75,12 @@ class Config(Spec):
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise ValueError(f"url has to begin with http:// or https:// and name a host, not {self.url!r}")
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in parts.netloc or "?" in self.url or "#" in self.url:
             raise ValueError("url must not have credentials, a query or a fragment; agents bring their own credentials")
-        _ = parts.port  # raises ValueError by itself
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.port == 0:
+            raise ValueError(f"url has to begin with http:// or https:// and name a host, not {self.url!r}")
+        if not all("!" <= letter <= "~" for letter in self.url):
+            raise ValueError(f"url has to be percent-encoded ASCII (a host name in its xn-- form), not {self.url!r}")
         if self.max_connections < 1 or self.max_waiting < 0 or self.max_header_count < 1:
             raise ValueError("max_connections and max_header_count have to be 1 or more, max_waiting 0 or more")
         if self.proxy is not None:
@@ -88,10 +89,15 @@ class Config(Spec):
 
 def read_proxy(proxy: Secret) -> Via:
     """Return where a corporate proxy stands; raises ValueError (without its password) where the URL makes no sense."""
-    parts = urlsplit(proxy.reveal())
-    if parts.scheme != "http" or not parts.hostname or not parts.port:
-        raise ValueError("proxy has to look like http://user:password@host:port")
-    return Via.through(parts.hostname, parts.port, unquote(parts.username or ""), unquote(parts.password or ""))
+    fault = ValueError("proxy has to look like http://user:password@host:port, with the password percent-encoded")
+    try:
+        parts = urlsplit(proxy.reveal())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise fault from None  # the original tells the part of the URL, often of the password, that is no port
+    if parts.scheme != "http" or not host or not port:
+        raise fault
+    return Via.through(host, port, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
 class HttpUpstream:
@@ -120,7 +126,7 @@ class HttpUpstream:
         self._dialer: Dialer | None = None
         self._context: ssl.SSLContext | None = None
         self.pool = Pool(
-            Target(self.dial, self._tls if self.scheme == "https" else None, config.tls.server_name or self.host),
+            Target(self.dial, self._tls if self.scheme == "https" else None, config.tls.server_name or self.host.rstrip(".")),
             PoolLimits(
                 max_connections=config.max_connections,
                 max_waiting=config.max_waiting,

@@ -183,7 +183,7 @@ class Call:
                 return  # we have said so ourselves already
             self._continue_at = 0.0
         if self.request.is_1_1:
-            self._inbound.transport.write(interim(head, self._listener.signature))
+            self._inbound.write(interim(head, self._listener.signature))
 
     def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
         """Prepare the head for the client, to leave in one write with the first content; True where the framing is kept."""
@@ -220,7 +220,7 @@ class Call:
             data = self._head_out + data
             self._head_out = b""
         if data:
-            inbound.transport.write(data)
+            inbound.write(data)
 
     def upstream_ends(self, data: bytes, size: int) -> None:
         if self._is_wrapped:
@@ -228,7 +228,7 @@ class Call:
         if self._head_out:
             data = self._head_out + data if data else self._head_out
         if data:
-            self._inbound.transport.write(data)
+            self._inbound.write(data)
         self._outbound = None
         attempt = self._attempt
         assert attempt is not None
@@ -291,7 +291,8 @@ class Call:
         inbound.resume_client()
         inbound.call_left()
         exchange.when_stopped(lambda _reason: tunnel.end("stopped"))
-        inbound.transport.write(opening)
+        inbound.write(opening)
+        inbound.flush()
         tunnel.client.take_over(inbound.transport)
         return tunnel
 
@@ -319,7 +320,7 @@ class Call:
         self.exchange.status, answer = answer_here(
             request.method, request.lines, date=signature.date, via=signature.via_line, keep_alive=inbound.keeps_alive
         )
-        inbound.transport.write(answer)
+        inbound.write(answer)
         self._finish()
 
     def refuse_unsent(self, refused: Refused, rest: bytes) -> None:
@@ -345,7 +346,7 @@ class Call:
         exchange.status = refused.meaning.status
         if inbound.body is not None or refused.meaning.status == 400 or refused.code in _LOSES_FRAMING:
             inbound.keeps_alive = False
-        inbound.transport.write(inbound.error(refused, is_head=self.request.method == b"HEAD"))
+        inbound.write(inbound.error(refused, is_head=self.request.method == b"HEAD"))
         self._finish()
 
     def _stop(self, reason: str) -> None:
@@ -368,7 +369,7 @@ class Call:
         inbound, response = self._inbound, self._response
         assert response is not None
         if self._head_out:
-            inbound.transport.write(self._head_out)
+            inbound.write(self._head_out)
         if inbound.body is not None:
             self.exchange.request_bytes = inbound.body.size
         exchange_finished(self._listener.runtime, self.exchange)
@@ -418,7 +419,7 @@ class Call:
         """Look at the deadlines of the call; `quiet_s` is how long neither side has sent anything."""
         if self._continue_at > 0 and now >= self._continue_at and self._response is None:
             self._continue_at = -1.0
-            self._inbound.transport.write(CONTINUE)
+            self._inbound.write(CONTINUE)
         ready = self._ready
         if ready is None or self._is_waiting:
             return  # the pool's own deadlines hold

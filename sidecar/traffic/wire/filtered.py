@@ -223,5 +223,5 @@ class FilteredCall(Call):
         head.has_date = any(line[:5].lower() == b"date:" for line in response.fields)
         self.exchange.response_bytes = len(content)
         out = self._reply_head(head)
-        self._inbound.transport.write(out if self.request.method == b"HEAD" else out + content)
+        self._inbound.write(out if self.request.method == b"HEAD" else out + content)
         self._finish()

@@ -41,16 +41,15 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_is_paused", "_left_bytes", "_lingering", "_listener", "_partial", "_pipelined", "_quiet_since", "_ready", "body",
-        "call", "client", "is_full", "is_quiet", "keeps_alive", "transport",
+        "_is_paused", "_left_bytes", "_lingering", "_listener", "_out", "_partial", "_pipelined", "_quiet_since", "_ready",
+        "body", "call", "client", "is_full", "is_quiet", "keeps_alive", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
 
     def __init__(self, listener: "HttpListener") -> None:
         self._listener = listener
-        self._partial = b""
-        self._pipelined = b""
+        self._partial = self._pipelined = self._out = b""
         self._ready: Ready | None = None
         self._is_paused = False
         self._lingering = 0
@@ -242,6 +241,22 @@ class Inbound(asyncio.Protocol):
             if not self.transport.is_closing():
                 self.transport.resume_reading()
 
+    # writing
+
+    def write(self, data: bytes) -> None:
+        """Write at the end of this loop turn, together with what else it brings."""
+        if self._out:
+            self._out += data
+        else:
+            self._out = data
+            self._listener.outbox.add(self)
+
+    def flush(self) -> None:
+        """Write what there is now (outbox.Writer)."""
+        data, self._out = self._out, b""
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
     # endings
 
     def call_over(self) -> None:
@@ -268,6 +283,7 @@ class Inbound(asyncio.Protocol):
         self.body = None
         self.keeps_alive = False
         self._pipelined = b""
+        self.flush()
         if by_reset:
             reset(self.transport)
         else:
@@ -280,6 +296,7 @@ class Inbound(asyncio.Protocol):
 
     def _close(self, *, was_read: bool) -> None:
         """Close so that the answer arrives: with request bytes unread, the kernel would reset the connection."""
+        self.flush()
         if was_read or self.transport.is_closing() or not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -293,7 +310,7 @@ class Inbound(asyncio.Protocol):
         self._partial = b""
         self._listener.count_refused(refused.code)
         self.keeps_alive = False
-        self.transport.write(self.error(refused, is_head=False))
+        self.write(self.error(refused, is_head=False))
         self._close(was_read=False)
 
     def error(self, refused: Refused, *, is_head: bool) -> bytes:
@@ -328,7 +345,7 @@ class Inbound(asyncio.Protocol):
             if quiet_s > self._listener.header_timeout_s:
                 self._refuse_unread(Refused("request_timeout", "the request head did not come in time"))
         elif quiet_s > self._listener.keep_alive_timeout_s or self._listener.is_draining:
-            self.transport.close()
+            self._close(was_read=True)
 
     def _has_hung_up(self) -> bool:
         """While the client is paused its EOF is not read; the kernel knows all the same."""
@@ -345,7 +362,7 @@ class Inbound(asyncio.Protocol):
         """Take no further request: close when idle, else after the call that is under way."""
         self.keeps_alive = False
         if self.call is None:
-            self.transport.close()
+            self._close(was_read=True)
 
     def cut(self) -> None:
         """End at once, whatever is under way."""

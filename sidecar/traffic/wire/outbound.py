@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from sidecar.traffic.wire.head import CHUNKED, has_bare_line_feed
+from sidecar.traffic.wire.outbox import Outbox
 from sidecar.traffic.wire.response_head import ResponseHead, parse_response
 
 WRITE_HIGH_BYTES = 4 * 1024
@@ -55,6 +56,7 @@ class Sink(Protocol):
 class Keeper(Protocol):
     """Where a connection comes from and goes back to."""
 
+    outbox: Outbox
     max_header_bytes: int
     max_header_count: int
 
@@ -73,8 +75,8 @@ class Outbound(asyncio.BaseProtocol):
     """
 
     __slots__ = (
-        "_body", "_interim", "_keep", "_keeper", "_method", "_partial", "_relays", "_sock", "address", "first_byte", "idle_since",
-        "is_open", "received", "request_is_sent", "sink", "transport", "uses",
+        "_body", "_interim", "_keep", "_keeper", "_method", "_out", "_partial", "_relays", "_sock", "address", "first_byte",
+        "idle_since", "is_open", "received", "request_is_sent", "sink", "transport", "uses",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -85,7 +87,7 @@ class Outbound(asyncio.BaseProtocol):
         self.address = address
         self.sink: Sink | None = None
         self._body: Body | None = None
-        self._partial = b""
+        self._partial = self._out = b""
         self._method = b""
         self._relays = True
         self._keep = False
@@ -107,17 +109,31 @@ class Outbound(asyncio.BaseProtocol):
         self.first_byte = False
         self._interim = 0
         self.uses += 1
-        self.transport.write(data)
+        self._write(data)
 
     def send_more(self, data: bytes, *, whole: bool) -> None:
         """Send further bytes of the body, framed already."""
         self.request_is_sent = whole
         if data:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._out:
+            self._out += data
+        else:
+            self._out = data
+            self._keeper.outbox.add(self)
+
+    def flush(self) -> None:
+        """Write what this loop turn has brought (outbox.Writer)."""
+        data, self._out = self._out, b""
+        if data and not self.transport.is_closing():
             self.transport.write(data)
 
     def abort(self) -> None:
         """Drop the connection in the middle of whatever it does; its sink hears nothing any more."""
         self.sink = None
+        self._out = b""
         if self._body is not None:
             self.received = self._body.size
             self._body = None

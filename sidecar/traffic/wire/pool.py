@@ -16,6 +16,7 @@ from typing import Protocol
 from sidecar.model.clock import Clock
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.outbound import Outbound, TlsOutbound
+from sidecar.traffic.wire.outbox import Outbox
 
 _FRESH_S = 0.5
 """A connection used this recently is not asked whether it is stale: no server closes so soon, and the loop hears of it."""
@@ -62,6 +63,7 @@ class Pool:
         self._target = target
         self._limits = limits
         self._clock = clock
+        self.outbox = Outbox()
         self.max_header_bytes = limits.max_header_bytes
         self.max_header_count = limits.max_header_count
         self._idle: list[Outbound] = []

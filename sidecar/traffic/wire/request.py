@@ -107,11 +107,15 @@ class Ready:
     A request, where it goes, and its head for the upstream in three pieces around the changing values.
 
     `cut` is what has to be the same for another request to be served by this one; `way.route` is of the graph `graph`.
+    With `takes_part` off (OTEL_SDK_DISABLED), trace headers go on as they came.
     """
 
-    __slots__ = ("_after", "_before", "_last", "cut", "graph", "passage", "request", "way")
+    __slots__ = ("_after", "_before", "_last", "_takes_part", "cut", "graph", "passage", "request", "way")
 
-    def __init__(self, request: RequestHead, way: Way, passage: Passage, graph: object, via_line: bytes) -> None:
+    def __init__(
+        self, request: RequestHead, way: Way, passage: Passage, graph: object, via_line: bytes, *, takes_part: bool = True
+    ) -> None:
+        self._takes_part = takes_part
         self.request = request
         self.way = way
         self.passage = passage
@@ -128,7 +132,8 @@ class Ready:
             lines += [b"baggage: " + value for value in request.baggage]
         if request.upgrade:
             lines += [b"Connection: Upgrade", b"Upgrade: " + request.upgrade]
-        lines += (via_line, b"traceparent: ")
+        lines.append(via_line)
+        lines += [b"traceparent: "] if takes_part else _trace_lines(request)
         self._before, self._after = _around_length(lines) if request.length > 0 else (b"\r\n".join(lines), b"")
 
     def serves(self, head: bytes, graph: object) -> bool:
@@ -146,6 +151,8 @@ class Ready:
                     return False
                 self.request.length = int(length)
             if traceparent is not None:
+                if b"\n" in traceparent:  # further fields, in the place of the value
+                    return False
                 self.request.traceparents = (traceparent,)
             return True
         found = cut(head)
@@ -180,6 +187,8 @@ class Ready:
         request = self.request
         if found is None or request.upgrade or request.expects_continue or request.method == b"CONNECT":
             return False
+        if found.traceparent and not self._takes_part:
+            return False
         if len(request.traceparents) != bool(found.traceparent) or (request.length > 0) != bool(found.length):
             return False
         self.cut = found
@@ -191,11 +200,19 @@ class Ready:
 
         Every attempt has a traceparent with its own span id (W3C Trace Context, section 3.4), and the exchange's tracestate.
         """
+        if not self._takes_part:
+            length = b"%d" % self.request.length if self._after else b""
+            return b"%b%b%b\r\n\r\n" % (self._before, length, self._after)
         traceparent = format_traceparent(exchange.trace_id, attempt.span_id, exchange.flags)
         end = b"\r\ntracestate: " + exchange.tracestate + b"\r\n\r\n" if exchange.tracestate else b"\r\n\r\n"
         if self._after:
             return b"%b%d%b%b%b" % (self._before, self.request.length, self._after, traceparent, end)
         return self._before + traceparent + end
+
+
+def _trace_lines(request: RequestHead) -> list[bytes]:
+    parents = [b"traceparent: " + value for value in request.traceparents]
+    return parents + [b"tracestate: " + value for value in request.tracestates]
 
 
 def _around_length(lines: list[bytes]) -> tuple[bytes, bytes]:
