@@ -7,6 +7,7 @@ Shared test code is imported by its path from the root of the repository, as in 
 import asyncio
 import gc
 import inspect
+import logging
 import os
 import socket
 import stat
@@ -88,6 +89,24 @@ def _is_async(request: pytest.FixtureRequest) -> bool:
     function = inspect.unwrap(getattr(request, "function", lambda: None))
     function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
     return inspect.iscoroutinefunction(function) or "_function_scoped_runner" in request.fixturenames
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.getLogger().manager.loggerDict.values()
+    return [logging.getLogger(), *(each for each in known if isinstance(each, logging.Logger))]
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_was() -> Iterator[None]:
+    """Undo what a command did to logging, so that the next test hears what it should."""
+    levels = {logger: logger.level for logger in _loggers()}
+    handlers = logging.getLogger().handlers[:]
+    yield
+    for logger in _loggers():
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+    for handler in logging.getLogger().handlers[:]:
+        if handler not in handlers:
+            logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)

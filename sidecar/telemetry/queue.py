@@ -29,7 +29,7 @@ class BatchSpec(Spec):
 
     flush_timeout: Duration = Duration("200ms")
     """How long items wait for others before they are sent."""
-    max_size: int = 512
+    max_size: int = 1024
     """Most items in a request; a larger batch that came in is split."""
     max_bytes: Size = Size("4MiB")
     """Most bytes in a request, before compression; a larger batch that came in is split."""

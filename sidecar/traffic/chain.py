@@ -6,14 +6,19 @@ A *guard* is a plain function: `(exchange) -> None` above the attempt, `(attempt
 attempt): it may wait, repeat, or answer itself. Neighbouring guards become one loop; a route without filters starts no task.
 """
 
+import inspect
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from sidecar.model.errors import Refused
 from sidecar.model.exchange import Attempt, Exchange
 
 if TYPE_CHECKING:
     from sidecar.traffic.response import Response
+
+_log = logging.getLogger(__name__)
 
 
 class Stage(IntEnum):
@@ -89,6 +94,17 @@ class Chain:
         return forward
 
 
+def ask(guard: Callable[[Any], None], subject: Exchange | Attempt) -> None:
+    """Ask a guard; raises what it refuses with, or `Refused("policy_failed")` where it fails in any other way."""
+    try:
+        guard(subject)
+    except Refused:
+        raise
+    except Exception:  # noqa: BLE001 - a policy may raise anything, and it is logged
+        _log.exception("a policy of route %r failed", subject.passage.route)
+        raise Refused("policy_failed") from None
+
+
 def _one(guards: list[Callable[[Any], None]]) -> Callable[[Any], None] | None:
     if not guards:
         return None
@@ -121,8 +137,6 @@ def _around(policy: Policy, forward: Forward) -> Forward:
 
 def as_policy(name: str, stage: Stage, built: Callable[..., Any]) -> Policy:
     """Wrap what a policy's `build` returned; an async function is a filter, any other a guard."""
-    import inspect
-
     return Policy(name, stage, built, is_filter=inspect.iscoroutinefunction(built))
 
 

@@ -4,6 +4,7 @@ What a call came to: begins exchanges and attempts, and tells the bus when they 
 Every exchange and every attempt passes through here exactly once, so identity, trace context and facts cannot be forgotten.
 """
 
+import logging
 import random
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from sidecar.traffic.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
     from sidecar.traffic.listeners.http import HttpListener
+
+_log = logging.getLogger(__name__)
 
 _time_ns = time.time_ns
 _monotonic_ns = time.monotonic_ns
@@ -72,7 +75,7 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
         (first_byte_at - started_at) / 1e9 if first_byte_at else 0.0,
         attempt.resends,
     )
-    attempt.settle()
+    _settle(attempt)
     runtime.bus.publish(fact)
 
 
@@ -96,5 +99,12 @@ def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
         (first_byte_at - started_at) / 1e9 if first_byte_at else 0.0,
         exchange.attempts,
     )
-    exchange.settle()
+    _settle(exchange)
     runtime.bus.publish(fact)
+
+
+def _settle(held: Attempt | Exchange) -> None:
+    try:
+        held.settle()
+    except Exception:  # noqa: BLE001 - a policy may raise anything, and it is logged
+        _log.exception("a policy failed at the end of a call")  # the call itself is whole, and has to end

@@ -162,7 +162,7 @@ def _same_host(host: str) -> str:
 
 
 def _first_segment(prefix: bytes) -> bytes:
-    return prefix[: prefix.find(b"/", 1) + 1]
+    return prefix[: prefix.find(b"/", 1) + 1] or b"/"
 
 
 def _shown(target: bytes) -> str:

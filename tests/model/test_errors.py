@@ -1,8 +1,11 @@
+import ast
 import re
 
 import pytest
 
 from sidecar.model.errors import CODES, ConfigFault, ConfigInvalid, Fault, Refused, UpstreamFailed
+from sidecar.traffic.wire.answer import error_response
+from tests.repository import name, sources, tree
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -19,6 +22,29 @@ def test_the_status_says_whose_fault_it_is() -> None:
     assert all(
         meaning.status < 500 or meaning.status in {501, 503, 505} for meaning in CODES.values() if meaning.fault is Fault.CLIENT
     )
+
+
+def test_every_code_is_used_and_no_other() -> None:
+    here = [path for path in sources() if name(path) != "sidecar/model/errors.py"]
+    nodes = [node for path in here for node in ast.walk(tree(path))]
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert set(CODES) <= texts, "a code that nothing has is a promise that nothing keeps"
+    raised = {
+        call.args[0].value
+        for call in nodes
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("Refused", "UpstreamFailed")
+        if call.args and isinstance(call.args[0], ast.Constant)
+    }
+    assert raised <= set(CODES)
+    assert raised
+
+
+@pytest.mark.parametrize("code", sorted(set(CODES) - {"client_gone"}))  # nobody is there to read that one
+def test_every_answer_has_the_reason_of_its_status(code: str) -> None:
+    answer = error_response(Refused(code), date=b"", via=b"Via: 1.1 a", keep_alive=True, is_head=True)
+    status_line = answer.partition(b"\r\n")[0]
+    assert re.fullmatch(rb"HTTP/1\.1 %d [A-Z][A-Za-z ]+" % CODES[code].status, status_line)
+    assert not status_line.endswith(b" Error") or status_line.endswith(b" Internal Server Error")
 
 
 def test_an_unknown_code_cannot_be_raised() -> None:

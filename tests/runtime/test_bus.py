@@ -76,3 +76,23 @@ def test_a_full_subscription_drops_the_newest_and_counts_it() -> None:
     for number in range(5):
         bus.publish(Opened(number))
     assert (queue.take(9), queue.dropped) == ([Opened(0), Opened(1)], 3)
+
+
+def test_who_ends_during_a_publication_still_hears_of_it_and_no_more() -> None:
+    bus, heard = Bus(), []
+    ends = []
+    bus.listen([Opened], lambda fact: ends[0]())
+    ends.append(bus.listen([Opened], heard.append))
+    bus.publish(Opened(1))
+    bus.publish(Opened(2))
+    assert heard == [Opened(1)]
+
+
+def test_a_subscription_that_was_emptied_takes_facts_again_and_keeps_its_count() -> None:
+    bus = Bus()
+    queue, _ = bus.subscribe([Opened], limit=1)
+    for number in range(3):
+        bus.publish(Opened(number))
+    assert queue.take(1) == [Opened(0)]
+    bus.publish(Opened(3))
+    assert (queue.take(1), queue.dropped) == ([Opened(3)], 2)

@@ -55,3 +55,15 @@ def test_series_beyond_the_limit_share_one_that_says_so() -> None:
     shared = family.series[(("overflow", "true"),)]
     assert isinstance(shared, Counter)
     assert shared.value == 10
+
+
+def test_series_from_before_the_limit_keep_counting_for_themselves() -> None:
+    metrics = Metrics()
+    first = metrics.histogram("took", "Took.", agent="0")
+    for number in range(1, MAX_SERIES + 1):
+        metrics.histogram("took", "Took.", agent=str(number))
+    assert metrics.histogram("took", "Took.", agent="0") is first
+    assert metrics.histogram("took", "Took.", agent="new") is metrics.histogram("took", "Took.", agent="newer")
+    metrics.counter("other", "Another family has room of its own.", agent="new")
+    series = {family.name: set(family.series) for family in metrics}
+    assert series["other"] == {(("agent", "new"),)}

@@ -79,6 +79,7 @@ async def test_what_is_not_sampled_leaves_no_span(opened: Opened) -> None:
 
 async def test_an_upstream_that_fails_is_an_error_on_both_spans(opened: Opened) -> None:
     async def closes(connection: Any) -> None:
+        await connection.request()
         connection.close()
 
     collector = await opened(OtlpCollector())

@@ -307,7 +307,7 @@ async def test_a_task_that_died_is_a_failure_that_shows() -> None:
         lambda: BatchSpec(max_size=0),
         lambda: BatchSpec(max_bytes=Size("100B")),
         lambda: BatchSpec(max_bytes=Size("65MiB")),
-        lambda: QueueSpec(queue_size=511),
+        lambda: QueueSpec(queue_size=1023),
         lambda: QueueSpec(max_bytes=Size("1MiB")),
     ],
 )

@@ -150,10 +150,11 @@ def test_ci_runs_what_has_to_pass() -> None:
 
 
 def test_the_command_is_where_the_project_says(project: Any) -> None:
+    import sidecar.__main__
     import sidecar.cli
 
     assert project["project"]["scripts"] == {"sidecar": "sidecar.cli:main"}
-    assert callable(sidecar.cli.main)
+    assert sidecar.__main__.main is sidecar.cli.main, "`python -m sidecar` is the same command"
 
 
 def test_only_the_command_line_prints_and_only_it_exits() -> None:

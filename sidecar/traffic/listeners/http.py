@@ -134,7 +134,7 @@ class HttpListener:
         date = formatdate(usegmt=True).encode()
         self.signature = Signature(b"Via: 1.1 " + self._pseudonym, b"Via: 1.0 " + self._pseudonym, date)
         self._connections: set[Inbound] = set()
-        self._tunnels: dict[Tunnel, Call] = {}
+        self._tunnels: dict[Tunnel, Exchange] = {}
         self._work: dict[Call, asyncio.Task[None]] = {}
         self._retired: list[Graph] = []
         self._server: asyncio.Server | None = None
@@ -194,8 +194,8 @@ class HttpListener:
 
     def exchanges(self) -> list[Exchange]:
         """The exchanges that are under way, tunnels included."""
-        calls = [*(inbound.call for inbound in self._connections), *self._tunnels.values()]
-        return [call.exchange for call in calls if call is not None]
+        calls = [inbound.call.exchange for inbound in self._connections if inbound.call is not None]
+        return [*calls, *self._tunnels.values()]
 
     def health(self) -> Health:
         """Ready between start and drain."""
@@ -215,7 +215,7 @@ class HttpListener:
         for inbound in tuple(self._connections):
             inbound.drain()
         deadline = self.now() + seconds
-        while self.in_flight and self.now() < deadline:
+        while self.in_flight and self.now() < deadline:  # noqa: ASYNC110 - calls end in many places; no event is worth it
             await asyncio.sleep(_TICK_S)
         cut = self.in_flight
         for inbound in tuple(self._connections):
@@ -337,9 +337,9 @@ class HttpListener:
             return
         await tunnel.join(sock)
 
-    def tunnel_opened(self, tunnel: Tunnel, call: Call) -> None:
+    def tunnel_opened(self, tunnel: Tunnel, exchange: Exchange) -> None:
         """Watch over a tunnel."""
-        self._tunnels[tunnel] = call
+        self._tunnels[tunnel] = exchange
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """Forget a tunnel."""

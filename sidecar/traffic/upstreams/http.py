@@ -172,7 +172,10 @@ class HttpUpstream:
         return self._context
 
     async def start(self) -> None:
-        """Nothing to do: connections are made when calls need them."""
+        """Read the certificate files, if any: connections are made when calls need them; raises OSError (also for bad files)."""
+        tls = self.config.tls
+        if self.scheme == "https" and (tls.ca_file or tls.cert_file):
+            await self._tls()
 
     async def stop(self) -> None:
         """Close every connection."""

@@ -9,6 +9,8 @@ Chunks are judged strictly (RFC 9112 section 7.1) and leave re-framed: extension
 trailers stand in `trailers` and behind the last chunk. Where the bytes that came are canonical already they leave as they are.
 """
 
+import re
+
 from sidecar.model.errors import Refused
 
 _HEX = b"0123456789abcdefABCDEF"
@@ -17,6 +19,9 @@ _MAX_SIZE_LINE_BYTES = 4 * 1024 + 32
 _MAX_EXTENSIONS_BYTES = 64 * 1024
 """All extensions of one body together."""
 _MAX_TRAILER_BYTES = 16 * 1024
+_LINE_COST_BYTES = 32
+"""What a trailer costs beside its bytes (as in RFC 9113 section 6.5.2), whether it is kept or not: it bounds their number."""
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_IN_TRAILERS = frozenset(
     (b"content-length", b"transfer-encoding", b"host", b"trailer", b"te", b"connection", b"upgrade", b"keep-alive",
      b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type",
@@ -83,13 +88,13 @@ class EndlessBody:
 class ChunkedBody:
     """A chunked body; raises `Refused("bad_chunk")` at the first byte that RFC 9112 does not allow."""
 
-    __slots__ = ("_extensions", "_left", "_line", "_part", "done", "rest", "size", "trailers")
+    __slots__ = ("_extensions", "_left", "_line", "_part", "_trailer_bytes", "done", "rest", "size", "trailers")
 
     def __init__(self) -> None:
         self._part = _SIZE
         self._left = 0
         self._line = b""
-        self._extensions = 0
+        self._extensions = self._trailer_bytes = 0
         self.trailers: tuple[bytes, ...] = ()
         self.done = False
         self.rest = b""
@@ -188,9 +193,10 @@ class ChunkedBody:
 
     def _keep_trailer(self, line: bytes) -> None:
         name, colon, value = line.partition(b":")
-        if not colon or not name or name.translate(None, _TOKEN_BYTES) or any(byte < 32 and byte != 9 for byte in value):
+        if not colon or not name or name.translate(None, _TOKEN_BYTES) or _CONTROL.search(value):
             raise Refused("bad_chunk", "a trailer is not a header field")
-        if sum(map(len, self.trailers)) + len(line) > _MAX_TRAILER_BYTES:
+        self._trailer_bytes += len(line) + _LINE_COST_BYTES
+        if self._trailer_bytes > _MAX_TRAILER_BYTES:
             raise Refused("bad_chunk", f"the trailers have more than {_MAX_TRAILER_BYTES} bytes")
         if name.lower() not in _NOT_IN_TRAILERS:
             self.trailers += (line,)
@@ -208,7 +214,7 @@ def _size_of(line: bytes) -> int:
     digits, semicolon, extension = line.partition(b";")
     if semicolon:
         digits = digits.rstrip(b" \t")  # RFC 9112 section 7.1.1: BWS before an extension
-        if any(byte < 32 and byte != 9 for byte in extension):
+        if _CONTROL.search(extension):
             raise Refused("bad_chunk", "a chunk extension has a control character")
     if not digits or len(digits) > 16 or digits.translate(None, _HEX):
         raise Refused("bad_chunk", "a chunk's size is not a hexadecimal number")

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt
 from sidecar.model.facts import Mode, Passage
+from sidecar.traffic.chain import ask
 from sidecar.traffic.meter import attempt_finished, begin_attempt, begin_exchange, exchange_finished
 from sidecar.traffic.wire.answer import CONTINUE, answer_here, tunnel_opened
+from sidecar.traffic.wire.handover import hand_over
 from sidecar.traffic.wire.outbound import Outbound
 from sidecar.traffic.wire.pool import Pool
-from sidecar.traffic.wire.reply import Framing, interim, reframe, reply_head, upgraded
+from sidecar.traffic.wire.reply import AS_IT_CAME, Framing, interim, reframe, reply_head, upgraded
 from sidecar.traffic.wire.request import Ready
 from sidecar.traffic.wire.request_head import RequestHead
 from sidecar.traffic.wire.response_head import ResponseHead
@@ -64,7 +66,6 @@ class Call:
     def begin(self, rest: bytes) -> None:
         """Send the call where it goes; `rest` is what came behind its head."""
         ready, request, inbound, exchange = self._ready, self.request, self._inbound, self.exchange
-        exchange.when_stopped(self._stop)
         try:
             if ready is None:
                 self._answer_here(rest)
@@ -74,8 +75,9 @@ class Call:
                 self._check_length()
             route = ready.way.route
             if route.chain.admit is not None:
-                route.chain.admit(exchange)
+                ask(route.chain.admit, exchange)
             attempt = self._begin_attempt(ready)
+            exchange.when_stopped(self.stop)  # not before: what guards stop is refused below
             if length > 0 and length == len(rest):
                 content = rest  # the commonest case: all of the request came at once
                 exchange.request_bytes = length
@@ -84,8 +86,7 @@ class Call:
             if ready.way.mode is Mode.CONNECT:
                 self._listener.dial_tunnel(self, route.upstream)
                 return
-            if request.expects_continue:
-                self._continue_soon()
+            self._continue_soon()
             head = ready.head(exchange, attempt)
         except Refused as refused:
             self.refuse_unsent(refused, rest)
@@ -105,7 +106,7 @@ class Call:
         attempt = self._attempt = begin_attempt(self.exchange, self._listener.runtime.rng)
         take = ready.way.route.chain.take
         if take is not None:
-            take(attempt)
+            ask(take, attempt)
         if self.exchange.stopped:
             raise Refused("stopped", self.exchange.stopped)
         return attempt
@@ -130,6 +131,8 @@ class Call:
         self._outbound = outbound
         self._attempt.address = outbound.address
         outbound.send(self, self.request.method, data, whole=self._inbound.body is None)
+        if self._inbound.is_full:
+            outbound.pause()  # what was answered before has not gone yet
 
     def connected(self, outbound: Outbound) -> None:
         """A connection that was waited for is there (pool.Waiter)."""
@@ -196,8 +199,7 @@ class Call:
         if inbound.body is not None:
             inbound.keeps_alive = False  # the answer came before the request was over
         if head.length > 0:
-            self._head_out = self._reply_head(head)
-            return True
+            return self._frame_as(AS_IT_CAME, head)
         return self._frame_as(reframe(head, is_1_1=self.request.is_1_1), head)
 
     def _frame_as(self, framing: Framing, head: ResponseHead) -> bool:
@@ -264,7 +266,7 @@ class Call:
             return None
         attempt.address = address
         attempt.connected_at = time.monotonic_ns()
-        return self._open_tunnel(200, tunnel_opened(self._listener.signature.via_line))
+        return self._hand_over(200, tunnel_opened(self._listener.signature.via_line))
 
     def upstream_upgrades(self, outbound: Outbound, head: ResponseHead, rest: bytes) -> None:
         self._outbound = None
@@ -272,39 +274,18 @@ class Call:
             outbound.transport.abort()
             self.refuse(UpstreamFailed("upstream_malformed", "101 came without being asked for"))
             return
-        early = self._inbound.take_early()
-        tunnel = self._open_tunnel(101, upgraded(head, self.request.upgrade, self._listener.signature))
+        tunnel = self._hand_over(101, upgraded(head, self.request.upgrade, self._listener.signature))
         tunnel.upstream.take_over(outbound.transport)
+        early, tunnel.early = tunnel.early, b""
         if early:
             tunnel.client.data_received(early)
         if rest:
             tunnel.upstream.data_received(rest)
 
-    def _open_tunnel(self, status: int, opening: bytes) -> Tunnel:
-        attempt, exchange, inbound = self._attempt, self.exchange, self._inbound
+    def _hand_over(self, status: int, opening: bytes) -> Tunnel:
+        attempt, self._attempt = self._attempt, None
         assert attempt is not None
-        attempt.status = exchange.status = status
-        attempt.first_byte_at = exchange.first_byte_at = time.monotonic_ns()
-        tunnel = Tunnel(self._tunnel_over, idle_timeout_s=self._listener.tunnel_idle_timeout_s)
-        tunnel.early = inbound.take_early()
-        self._listener.tunnel_opened(tunnel, self)
-        inbound.resume_client()
-        inbound.call_left()
-        exchange.when_stopped(lambda _reason: tunnel.end("stopped"))
-        inbound.write(opening)
-        inbound.flush()
-        tunnel.client.take_over(inbound.transport)
-        return tunnel
-
-    def _tunnel_over(self, tunnel: Tunnel, error: str) -> None:
-        self._listener.tunnel_closed(tunnel)
-        attempt, exchange = self._attempt, self.exchange
-        assert attempt is not None
-        exchange.request_bytes = tunnel.client.received
-        exchange.response_bytes = attempt.received_bytes = tunnel.upstream.received
-        exchange.error = error
-        self._attempt_over(error)
-        exchange_finished(self._listener.runtime, exchange)
+        return hand_over(self._listener, self._inbound, self.exchange, attempt, status=status, opening=opening)
 
     # endings
 
@@ -348,9 +329,6 @@ class Call:
             inbound.keeps_alive = False
         inbound.write(inbound.error(refused, is_head=self.request.method == b"HEAD"))
         self._finish()
-
-    def _stop(self, reason: str) -> None:
-        self.refuse(Refused("stopped", reason))
 
     def _finish(self) -> None:
         inbound, exchange = self._inbound, self.exchange
@@ -412,6 +390,10 @@ class Call:
         body = self._inbound.body
         attempt.sent_bytes = body.size if body is not None else self.exchange.request_bytes
         attempt_finished(self._listener.runtime, attempt, self.exchange)
+
+    def stop(self, reason: str) -> None:
+        """Somebody stopped the exchange (an operator, a policy)."""
+        self.refuse(Refused("stopped", reason))
 
     # time
 

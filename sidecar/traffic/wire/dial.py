@@ -6,6 +6,7 @@ What is judged is what is connected to; nothing is looked up twice.
 
 import asyncio
 import base64
+import re
 import socket
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from sidecar.traffic.destinations import Destinations
 from sidecar.traffic.wire.resolver import Resolver
 
 _MAX_PROXY_ANSWER_BYTES = 16 * 1024
+_OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9](?: |\r\n)")
+"""Any 2xx opens the tunnel (RFC 9110 section 9.3.6); the reason may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,6 @@ async def _ask_for_tunnel(sock: socket.socket, host: str, port: int, via: Via) -
         if not piece:
             raise UpstreamFailed("proxy_failed", "the corporate proxy closed the connection")
         answer += piece
-    status = answer.split(b" ", 2)[1:2]
-    if not answer.startswith(b"HTTP/1.") or status != [b"200"]:
+    if not _OPENED.match(answer):
         said = answer.split(b"\r\n", 1)[0].decode("latin-1")
         raise UpstreamFailed("proxy_failed", f"the corporate proxy answered {said!r} to CONNECT")

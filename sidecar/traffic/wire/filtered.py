@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 class FilteredCall(Call):
     """A call that runs through an async chain."""
 
-    __slots__ = ("_content", "_ended_size", "_heard", "_held", "_is_delivered", "_stages", "_was_sent")
+    __slots__ = ("_content", "_ended_size", "_heard", "_held", "_is_delivered", "_offered", "_stages", "_was_sent")
 
     def __init__(
         self, inbound: "Inbound", listener: "HttpListener", request: "RequestHead", ready: "Ready", passage: "Passage"
@@ -41,6 +41,7 @@ class FilteredCall(Call):
         super().__init__(inbound, listener, request, ready, passage)
         self._heard: asyncio.Future[Response] | None = None
         self._held: list[bytes] = []
+        self._offered: Response | None = None
         self._stages: tuple[BodyStage, ...] = ()
         self._content: list[bytes] = []
         self._was_sent = self._is_delivered = False
@@ -48,7 +49,7 @@ class FilteredCall(Call):
 
     def begin(self, rest: bytes) -> None:
         """Start the chain; request content that comes meanwhile waits within a bound."""
-        self.exchange.when_stopped(self._stop)
+        self.exchange.when_stopped(self.stop)
         try:
             self._check_length()
             content = self._inbound.take_body(self.request, rest)
@@ -67,7 +68,10 @@ class FilteredCall(Call):
         except Refused as refused:
             self._heard = None
             self.refuse(refused)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as fault:
+            task = asyncio.current_task()
+            if isinstance(fault, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # the call is over; otherwise something that the policy awaited was cancelled
             _log.exception("a policy of route %r failed", self.exchange.route)
             self._heard = None
             self.refuse(Refused("policy_failed"))
@@ -126,6 +130,7 @@ class FilteredCall(Call):
             outbound.abort()
         self._leave_queue()
         self._held = []
+        self._offered = None
         self._ended_size = -1
         self._attempt_over(error)
 
@@ -160,7 +165,8 @@ class FilteredCall(Call):
         self._inbound.is_quiet = False
         outbound.pause()
         if heard is not None and not heard.done():
-            heard.set_result(Response.received(head, self))
+            self._offered = Response.received(head, self)
+            heard.set_result(self._offered)
         return False
 
     def upstream_sends(self, data: bytes) -> None:
@@ -173,7 +179,9 @@ class FilteredCall(Call):
         super().upstream_sends(data)
 
     def upstream_ends(self, data: bytes, size: int) -> None:
-        self._outbound = None
+        outbound, self._outbound = self._outbound, None
+        if outbound is not None:
+            outbound.resume()  # it is the pool's again, or somebody else's already, and was paused at its head
         if not self._is_delivered:
             if data:
                 self._held.append(data)
@@ -189,6 +197,10 @@ class FilteredCall(Call):
         if response.head is None:
             self._give_up_attempt("")
             self._deliver_made(response)
+            return
+        if response is not self._offered:
+            _log.error("a policy of route %r returned a response that it had dropped", self.exchange.route)
+            self.refuse(Refused("policy_failed"))
             return
         head = response.head
         head.lines = [b"", *response.fields]

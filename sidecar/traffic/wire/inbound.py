@@ -94,6 +94,8 @@ class Inbound(asyncio.Protocol):
         """While a response is owed, EOF means that the client has gone (as in nginx and Envoy)."""
         if self.call is not None:
             self.call.client_gone()
+        else:
+            self.flush()  # the transport closes now, and takes nothing any more at the end of the turn
         return False
 
     def pause_writing(self) -> None:
@@ -187,6 +189,7 @@ class Inbound(asyncio.Protocol):
         if not rest:
             return b""
         content = body.relay(rest)
+        self._check_size(body)
         if body.done:
             self._body_complete(body)
         return content
@@ -203,15 +206,18 @@ class Inbound(asyncio.Protocol):
         assert call is not None
         try:
             data = body.relay(data)
-            limit = self._listener.max_body_bytes
-            if limit and body.size > limit:
-                raise Refused("body_bytes", f"the body has more than {limit} bytes")
+            self._check_size(body)
         except Refused as refused:
             call.refuse(refused)
             return
         if body.done:
             self._body_complete(body)
         call.content_came(data, whole=body.done)
+
+    def _check_size(self, body: Body) -> None:
+        limit = self._listener.max_body_bytes
+        if limit and body.size > limit:
+            raise Refused("body_bytes", f"the body has more than {limit} bytes")
 
     def _keep_pipelined(self, data: bytes) -> None:
         """Requests before their turn wait in a bounded buffer; the client is never paused while it is owed a response."""

@@ -103,6 +103,8 @@ class Pool:
 
         Raises `UpstreamFailed("pool_exhausted")` where no further one may be made and too many wait for one already.
         """
+        if self._is_closed:
+            raise UpstreamFailed("draining", "the upstream is closed")
         may_connect = len(self._open) + len(self._making) < self._limits.max_connections
         if not may_connect and len(self._waiting) - len(self._making) >= self._limits.max_waiting:
             raise UpstreamFailed("pool_exhausted", f"{len(self._waiting)} calls wait for this upstream already")
@@ -155,12 +157,19 @@ class Pool:
             self._waiting.popleft()[1].not_connected(UpstreamFailed("draining"))
 
     def _make_more(self) -> None:
+        if self._is_closed:
+            return
         wanted = len(self._waiting) - len(self._making)
         allowed = self._limits.max_connections - len(self._open) - len(self._making)
         for _ in range(min(wanted, allowed)):
             task = asyncio.ensure_future(self._make())
             self._making.add(task)
-            task.add_done_callback(self._making.discard)
+            task.add_done_callback(self._tried)
+
+    def _tried(self, task: "asyncio.Task[None]") -> None:
+        self._making.discard(task)
+        if self._waiting:
+            self._make_more()  # now that this one does not count any more
 
     async def _make(self) -> None:
         try:
@@ -190,6 +199,8 @@ class Pool:
         except BaseException:
             sock.close()
             raise
+        if not outbound.is_open:
+            raise UpstreamFailed("connect_failed", "the upstream closed the connection at once")
         self._open.add(outbound)
         return outbound
 
@@ -204,7 +215,6 @@ class Pool:
         """The oldest waiter hears of it; the others have tasks of their own, or will have one now."""
         if self._waiting:
             self._waiting.popleft()[1].not_connected(fault)
-        asyncio.get_running_loop().call_soon(self._make_more)
 
 
 def _tls_reason(fault: ssl.SSLError | ssl.CertificateError) -> str:

@@ -34,6 +34,8 @@ def cut(head: bytes) -> Cut | None:
     if at > 14:
         end = head.find(b"\r\n", at)
         traceparent = head[at:end]
+        if not _is_harmless(traceparent):
+            return None
         head = head[:at] + head[end:]
     at = head.find(b"\r\nContent-Length: ") + 18
     if at == 17:
@@ -45,6 +47,11 @@ def cut(head: bytes) -> Cut | None:
     if not length.isdigit() or len(length) > 15 or len(head) > _LONGEST_REMEMBERED_BYTES:
         return None
     return Cut(head[:at] + head[end:], length, traceparent)
+
+
+def _is_harmless(traceparent: bytes) -> bool:
+    """False where further fields or control characters stand in the place of the value."""
+    return traceparent.replace(b"-", b"").isalnum()
 
 
 class Outline(NamedTuple):
@@ -151,7 +158,7 @@ class Ready:
                     return False
                 self.request.length = int(length)
             if traceparent is not None:
-                if b"\n" in traceparent:  # further fields, in the place of the value
+                if not _is_harmless(traceparent):
                     return False
                 self.request.traceparents = (traceparent,)
             return True
@@ -191,6 +198,8 @@ class Ready:
             return False
         if len(request.traceparents) != bool(found.traceparent) or (request.length > 0) != bool(found.length):
             return False
+        if found.same.lower().count(b"\n" + _LENGTH_FIELD) != bool(found.length):
+            return False  # a second one, equal this time; it stays in `same` and would not be judged again
         self.cut = found
         return True
 
@@ -233,7 +242,8 @@ def counts_down(request: RequestHead) -> bool:
     for place, line in enumerate(request.lines):
         name, colon, value = line.partition(b":")
         if colon and name.lower() == b"max-forwards" and value.strip().isdigit():
-            left = min(int(value), _MOST_FORWARDS)
+            digits = value.strip().lstrip(b"0")
+            left = int(digits or b"0") if len(digits) < 5 else _MOST_FORWARDS
             if left == 0:
                 return False
             request.lines[place] = name + b": %d" % (left - 1)

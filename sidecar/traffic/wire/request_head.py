@@ -130,7 +130,9 @@ def _take_request_apart(request: RequestHead, lines: list[bytes], specials: list
         _judge_hosts(request, hosts)
     if named and named != b"keep-alive":
         _obey_connection(request, tokens(named))
-    elif request.upgrade:
+    else:
+        if named:
+            request.keep_alive = True
         request.upgrade = b""
     if length == CHUNKED and not request.is_1_1:
         request.keep_alive = False  # RFC 9112 section 6.1: the framing of such a message is not to be trusted
@@ -199,7 +201,7 @@ def _take_out(request: RequestHead, gone: frozenset[bytes]) -> None:
 
 def _coding(value: bytes, length: int) -> int:
     """Only `chunked` alone is understood; llhttp has refused Content-Length beside it already."""
-    coding = value.lower()
+    coding = value.strip(_OWS).lower()
     if coding == b"chunked" and length == 0:
         return CHUNKED
     if coding == b"chunked":

@@ -22,7 +22,7 @@ async def test_filtered_small(stand):
 
 async def test_full_client_new_call(stand):
     s = stand(); far = s.connection(); near = s.client()
-    near.says(request()); near.takes_nothing=True; far.says(OK); 
+    near.says(request()); near.takes_nothing=True; far.says(OK); near.takes()
     far.reads = True
     near.says(request()); await turns()
     assert not far.reads

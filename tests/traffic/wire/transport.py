@@ -118,7 +118,9 @@ class FakeTransport(asyncio.Transport):
     # what a test does
 
     def takes(self) -> bytes:
-        """Everything that was written since the last time."""
+        """Everything that was written since the last time; what waits for the end of the loop turn is written first."""
+        if hasattr(self.protocol, "flush"):
+            self.protocol.flush()
         written, self.written = self.written, b""
         return written
 

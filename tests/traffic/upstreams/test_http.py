@@ -1,0 +1,307 @@
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.model.clock import ManualClock
+from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.model.spec import Duration, Secret
+from sidecar.runtime.metrics import Gauge
+from sidecar.runtime.runtime import Runtime
+from sidecar.traffic.destinations import Destinations
+from sidecar.traffic.upstreams.http import Config, HttpUpstream, TlsSpec, build, make_context, read_proxy
+from sidecar.traffic.wire.dial import Dialer
+from sidecar.traffic.wire.resolver import Resolver
+from tests.peers.authority import Authority
+from tests.peers.raw import RawUpstream
+from tests.sidecar_under_test import eventually
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("url", "scheme", "host", "port", "authority", "base"),
+    [
+        ("http://h", "http", "h", 80, b"h", b""),
+        ("http://h/", "http", "h", 80, b"h", b""),
+        ("http://h:80/", "http", "h", 80, b"h", b""),
+        ("https://h:443", "https", "h", 443, b"h", b""),
+        ("http://h:443", "http", "h", 443, b"h:443", b""),
+        ("https://h:80", "https", "h", 80, b"h:80", b""),
+        ("https://API.Example/v1/", "https", "api.example", 443, b"api.example", b"/v1"),
+        ("https://h/a//b%2Fc///", "https", "h", 443, b"h", b"/a//b%2Fc"),
+        ("http://[::1]:8080/x", "http", "::1", 8080, b"[::1]:8080", b"/x"),
+        ("http://[2001:DB8::1]", "http", "2001:db8::1", 80, b"[2001:db8::1]", b""),
+        ("https://xn--bcher-kva.example", "https", "xn--bcher-kva.example", 443, b"xn--bcher-kva.example", b""),
+        ("HTTP://h", "http", "h", 80, b"h", b""),
+        ("http://h/@scope/x", "http", "h", 80, b"h", b"/@scope/x"),
+    ],
+)
+def test_a_url_says_where_to_connect_and_what_stands_before_each_path(
+    url: str, scheme: str, host: str, port: int, authority: bytes, base: bytes
+) -> None:
+    upstream = build("http/a", Config(url=url), Runtime())
+    assert (upstream.scheme, upstream.host, upstream.port) == (scheme, host, port)
+    assert (upstream.authority, upstream.base) == (authority, base)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "h", "h:80", "//h", "ftp://h", "ws://h", "unix:/run/a", "http://", "http:///x", "http://:80", "http://h:x", "http://h:65536", "http://h:0",
+        "http://[::1", "http://u@h", "http://u:p@h", "http://@h", "http://h?a", "http://h?", "http://h#f", "http://h#", "http://h/a b", "http://h\n", "http://h/\x7f",
+        "http://bücher.example", "http://h/ü", " http://h",
+    ],
+)  # fmt: skip
+def test_a_url_that_could_not_be_called_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        Config(url=url)
+
+
+def test_a_url_with_a_password_is_refused_without_repeating_it() -> None:
+    with pytest.raises(ValueError) as refused:
+        Config(url="ftp://me:s3cret@h")
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("settings", [{"max_connections": 0}, {"max_waiting": -1}, {"max_header_count": 0}])
+def test_bounds_that_let_nothing_through_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="have to be"):
+        Config(url="http://h", **settings)
+    assert Config(url="http://h", max_connections=1, max_waiting=0, max_header_count=1).max_waiting == 0
+
+
+def test_a_proxy_is_read_with_its_credentials_decoded() -> None:
+    via = read_proxy(Secret("http://us%40er:p%3Ass@proxy.corp:3128"))
+    assert (via.host, via.port) == ("proxy.corp", 3128)
+    assert via.authorization == "Basic dXNAZXI6cDpzcw=="
+    assert read_proxy(Secret("http://proxy.corp:3128/")).authorization == ""
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "",
+        "proxy:3128",
+        "https://proxy:3128",
+        "http://proxy",
+        "http://:3128",
+        "http://me:s3/cret@proxy:3128",
+        "http://me:s3cret@proxy:s3cret",
+        "http://me:s3[cret@proxy:1",
+    ],
+)
+def test_a_proxy_that_makes_no_sense_is_refused_without_a_word_of_its_password(proxy: str) -> None:
+    with pytest.raises(ValueError, match="proxy has to look like") as refused:
+        Config(url="http://h", proxy=Secret(proxy))
+    assert "s3" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"key_file": "k.pem"}, "key_file needs cert_file"),
+        ({"min_version": "1.1"}, "min_version is"),
+        ({"min_version": "TLS1.3"}, "min_version is"),
+    ],
+)
+def test_tls_settings_that_contradict_themselves_are_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        TlsSpec(**settings)
+
+
+# ── TLS contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_by_default_certificates_are_verified_and_only_http_1_1_is_offered() -> None:
+    context = make_context(TlsSpec())
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_the_lowest_version_can_be_raised() -> None:
+    assert make_context(TlsSpec(min_version="1.3")).minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+def test_a_ca_file_replaces_the_systems_authorities(authority: Authority) -> None:
+    (only,) = make_context(TlsSpec(ca_file=authority.ca_file)).get_ca_certs()
+    assert "trustme" in str(only["subject"])
+
+
+def test_verification_ends_only_where_it_is_switched_off() -> None:
+    context = make_context(TlsSpec(insecure_skip_verify=True))
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+
+
+def test_a_client_certificate_may_have_its_key_beside_it_or_in_it(authority: Authority, tmp_path: Path) -> None:
+    cert_file, key_file = authority.client_files()
+    make_context(TlsSpec(cert_file=cert_file, key_file=key_file))
+    both = tmp_path / "both.pem"
+    both.write_text(Path(cert_file).read_text() + Path(key_file).read_text())
+    make_context(TlsSpec(cert_file=str(both)))
+    with pytest.raises(ssl.SSLError):
+        make_context(TlsSpec(cert_file=cert_file))
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
+def test_a_file_that_is_not_there_or_no_certificate_is_an_error(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        make_context(TlsSpec(**{setting: str(tmp_path / "none.pem")}))
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    with pytest.raises(ssl.SSLError):
+        make_context(TlsSpec(**{setting: str(broken)}))
+
+
+# ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Caller:
+    """Waits for connections as a call does."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+
+    def connected(self, outbound: Any) -> None:
+        self.got.append(outbound)
+
+    def not_connected(self, fault: Refused) -> None:
+        self.got.append(fault)
+
+
+def dialer() -> Dialer:
+    open_to_all = Destinations(allow_loopback=False, allow_private=False, own=list, configured=frozenset())
+    return Dialer(Resolver(ttl_s=1.0, timeout_s=1.0, clock=ManualClock()), open_to_all, attempt_delay_s=0.1)
+
+
+async def taken(upstream: HttpUpstream) -> Any:
+    """What a caller gets of this upstream: a connection, or why there is none."""
+    caller = Caller()
+    upstream.pool.wait(caller)
+    await eventually(lambda: bool(caller.got), "a connection, or a fault")
+    return caller.got[0]
+
+
+def gauges(runtime: Runtime) -> dict[str, float]:
+    """Every gauge by name and labels."""
+    found = {}
+    for family in runtime.metrics:
+        for labels, gauge in family.series.items():
+            assert isinstance(gauge, Gauge)
+            assert gauge.read is not None
+            found[" ".join([family.name.rpartition(".")[2], *(value for _, value in labels)])] = gauge.read()
+    return found
+
+
+async def test_gauges_follow_the_connections(opened: Any) -> None:
+    peer = await opened(RawUpstream())
+    runtime = Runtime()
+    upstream = build("http/a", Config(url=peer.url, max_connections=1), runtime)
+    upstream.reach_by(dialer())
+    assert gauges(runtime) == {"connections open http/a": 0, "connections idle http/a": 0, "waiting http/a": 0}
+    outbound = await taken(upstream)
+    second = Caller()
+    upstream.pool.wait(second)
+    assert gauges(runtime) == {"connections open http/a": 1, "connections idle http/a": 0, "waiting http/a": 1}
+    upstream.pool.release(outbound)
+    assert second.got == [outbound]
+    upstream.pool.release(outbound)
+    assert gauges(runtime) == {"connections open http/a": 1, "connections idle http/a": 1, "waiting http/a": 0}
+    await upstream.stop()
+    await upstream.stop()
+    await eventually(lambda: gauges(runtime)["connections open http/a"] == 0, "closed connections")
+
+
+def test_destinations_that_the_config_does_not_name_have_no_series() -> None:
+    runtime = Runtime()
+    HttpUpstream("", Config(url="http://h"), runtime, named_by_config=False)
+    assert gauges(runtime) == {}
+
+
+async def test_it_can_be_started_and_stopped_without_ever_connecting() -> None:
+    upstream = build("http/a", Config(url="https://h"), Runtime())
+    await upstream.stop()
+    await upstream.start()
+    await upstream.stop()
+    assert upstream.pool.open_count == 0
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_only_what_the_config_names_may_stand_on_loopback(named: bool, opened: Any) -> None:
+    peer = await opened(RawUpstream())
+    upstream = HttpUpstream("http/a", Config(url=peer.url), Runtime(), named_by_config=named)
+    upstream.reach_by(dialer())
+    if not named:
+        assert (await taken(upstream)).code == "loopback_refused"
+        return
+    sock, address = await upstream.dial()
+    sock.close()
+    assert address == "127.0.0.1"
+
+
+async def test_what_has_no_dialer_yet_cannot_connect() -> None:
+    with pytest.raises(AssertionError, match="dialer"):
+        await build("http/a", Config(url="http://h"), Runtime()).dial()
+
+
+async def test_limits_of_the_config_reach_the_pool() -> None:
+    upstream = build("http/a", Config(url="http://h", first_byte_timeout=Duration("7s"), idle_timeout=Duration("8s")), Runtime())
+    assert (upstream.first_byte_timeout_s, upstream.idle_timeout_s) == (7.0, 8.0)
+    assert (upstream.pool.max_header_bytes, upstream.pool.max_header_count) == (64 * 1024, 256)
+
+
+async def test_it_dials_through_a_corporate_proxy(opened: Any) -> None:
+    async def proxy(connection: Any) -> None:
+        head = await connection.head()
+        assert head.start_line == b"CONNECT 127.0.0.1:9 HTTP/1.1"
+        assert head.one(b"proxy-authorization") == b"Basic bWU6cHc="
+        await connection.sends(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        await connection.reads_to_end()
+
+    peer = await opened(RawUpstream(proxy))
+    settings = Config(url="http://127.0.0.1:9", proxy=Secret(f"http://me:pw@127.0.0.1:{peer.port}"))
+    upstream = build("http/a", settings, Runtime())
+    upstream.reach_by(dialer())
+    sock, address = await upstream.dial()
+    assert address == "127.0.0.1"
+    sock.close()
+
+
+async def test_tls_is_verified_by_the_name_of_the_url(opened: Any, authority: Authority) -> None:
+    peer = await opened(RawUpstream(tls=authority.server("localhost")))
+    upstream = build("http/a", Config(url=f"https://localhost:{peer.port}", tls=TlsSpec(ca_file=authority.ca_file)), Runtime())
+    upstream.reach_by(dialer())
+    outbound = await taken(upstream)
+    assert not isinstance(outbound, Refused), outbound
+    assert upstream._context is await upstream._tls(), "the context is made once"
+    await upstream.stop()
+
+
+def test_the_final_dot_of_a_host_is_no_part_of_its_certificate() -> None:
+    assert build("http/a", Config(url="https://h.example."), Runtime()).pool._target.server_name == "h.example"
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
+async def test_a_certificate_file_that_is_not_there_is_found_at_the_start(setting: str) -> None:
+    upstream = build("http/a", Config(url="https://h", tls=TlsSpec(**{setting: "/nowhere/file.pem"})), Runtime())
+    with pytest.raises(OSError, match="No such file"):
+        await upstream.start()
+
+
+async def test_tls_fails_where_the_name_is_another_or_a_file_is_gone(opened: Any, authority: Authority) -> None:
+    peer = await opened(RawUpstream(tls=authority.server("other.example")))
+    url = f"https://localhost:{peer.port}"
+    for tls, code in ((TlsSpec(ca_file=authority.ca_file), "tls_failed"), (TlsSpec(ca_file="/nowhere/ca.pem"), "connect_failed")):
+        upstream = build("http/a", Config(url=url, tls=tls), Runtime())
+        upstream.reach_by(dialer())
+        fault = await taken(upstream)
+        assert isinstance(fault, UpstreamFailed)
+        assert fault.code == code
+        await upstream.stop()
+    named = build("http/a", Config(url=url, tls=TlsSpec(ca_file=authority.ca_file, server_name="other.example")), Runtime())
+    named.reach_by(dialer())
+    assert not isinstance(await taken(named), Refused)
+    await named.stop()
