@@ -400,3 +400,13 @@ async def test_a_pipelined_request_behind_a_refused_upgrade_is_answered(stage: S
     assert (await scene.client.response()).status == 400
     assert (await scene.asks(OK)).target == b"/base/next"
     assert (await scene.client.response()).body == b"ok"
+
+
+async def test_an_upgrade_to_http2_in_clear_is_not_passed_on(stage: Stage, mode: str) -> None:
+    """Inside such a tunnel requests would pass the policies unseen; the request goes on without the offer."""
+    scene = await stage()
+    fields = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
+    seen = await scene.passes(scene.request(b"GET", b"/x", *fields))
+    assert not seen.has(b"upgrade")
+    assert not seen.has(b"http2-settings")
+    assert not seen.has(b"connection")

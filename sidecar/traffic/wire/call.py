@@ -33,7 +33,6 @@ UPLOAD_WINDOW_BYTES = 64 * 1024
 _CONTINUE_AFTER_S = 1.0
 """An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
-_LOSES_FRAMING = frozenset(("body_bytes", "draining"))
 
 
 class Call:
@@ -214,15 +213,14 @@ class Call:
         return reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=self.request.is_1_1)
 
     def upstream_sends(self, data: bytes) -> None:
-        inbound = self._inbound
-        inbound.is_quiet = False
+        self._inbound.is_quiet = False
         if self._is_wrapped and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if self._head_out:
             data = self._head_out + data
             self._head_out = b""
         if data:
-            inbound.write(data)
+            self._inbound.write(data)
 
     def upstream_ends(self, data: bytes, size: int) -> None:
         if self._is_wrapped:
@@ -325,7 +323,7 @@ class Call:
             self._cut()
             return
         exchange.status = refused.meaning.status
-        if inbound.body is not None or refused.meaning.status == 400 or refused.code in _LOSES_FRAMING:
+        if inbound.body is not None or refused.meaning.status == 400:
             inbound.keeps_alive = False
         inbound.write(inbound.error(refused, is_head=self.request.method == b"HEAD"))
         self._finish()

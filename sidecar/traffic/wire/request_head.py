@@ -176,9 +176,17 @@ def _obey_connection(request: RequestHead, named: frozenset[bytes]) -> None:
         request.keep_alive = True
     if b"upgrade" not in named or not request.is_1_1:
         request.upgrade = b""
+    elif b"h2c" in request.upgrade.lower():
+        request.upgrade = _without_h2c(request.upgrade)
     gone = hop_by_hop(named)
     if gone:
         _take_out(request, gone)
+
+def _without_h2c(upgrade: bytes) -> bytes:
+    """HTTP/2 in clear would carry requests past the policies (and RFC 9113 has given its upgrade up): it is not offered on."""
+    protocols = [protocol.strip(_OWS) for protocol in upgrade.split(b",")]
+    return b", ".join(protocol for protocol in protocols if protocol.lower() != b"h2c")
+
 
 def _take_out(request: RequestHead, gone: frozenset[bytes]) -> None:
     """Remove the fields that Connection names, those that were read off already too."""
