@@ -224,6 +224,11 @@ class Inbound(asyncio.Protocol):
         if len(self._pipelined) + len(data) <= self._listener.max_pipelined_bytes:
             self._pipelined += data
             return
+        call = self.call
+        if call is not None and (call.request.upgrade or call.request.method == b"CONNECT"):
+            self.keeps_alive = False
+            call.refuse(Refused("pipeline_bytes", "too much came before the tunnel stood"))
+            return
         # RFC 9112 section 9.3.2: a client has to be ready to send again what was not answered.
         self._pipelined = b""
         self.keeps_alive = False
@@ -372,6 +377,7 @@ class Inbound(asyncio.Protocol):
 
     def cut(self) -> None:
         """End at once, whatever is under way."""
+        self.keeps_alive = False
         if self.call is not None:
             self.call.refuse(Refused("draining", "the time to drain is over"))
         else:

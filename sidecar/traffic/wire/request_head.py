@@ -73,6 +73,9 @@ def parse_request(head: bytes, *, max_count: int, max_url_bytes: int) -> Request
     except httptools.HttpParserError:
         lines = mend_request(lines)
         seen = _judge_mended(lines)
+    if len(seen.count) != len(lines) - 1:
+        # llhttp lets a request line end with LF alone, and takes what follows for a field: its lines are not ours.
+        raise Refused("bad_request_line", "the request line ends with LF alone")
     request = RequestHead()
     request.method = method
     request.target = target

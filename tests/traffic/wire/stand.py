@@ -54,7 +54,9 @@ class Stand:
         self.runtime.bus.listen([ExchangeFinished], self.exchanges.append)
         self.runtime.bus.listen([AttemptFinished], self.attempts.append)
         self.listener = HttpListener("http", ListenerConfig(**(listener or {})), self.runtime)
-        self.upstream = HttpUpstream("http/llm", UpstreamConfig(url="http://llm.test:8000/base", **(upstream or {})), self.runtime)
+        self.upstream = HttpUpstream(
+            "http/llm", UpstreamConfig(url="http://llm.test:8000/base", **(upstream or {})), self.runtime
+        )
         self.pool = self.upstream.pool
         self.dialled: list[asyncio.Future[Outbound]] = []
         self.pool._connect = self._connect  # type: ignore[method-assign]
@@ -65,7 +67,9 @@ class Stand:
 
     def serves(self) -> None:
         """Compile the graph (anew) and serve it."""
-        route = RouteSpec(upstream="http/llm", path="/llm/", policies=tuple(policy.name for policy in self._policies), **self._route)
+        route = RouteSpec(
+            upstream="http/llm", path="/llm/", policies=tuple(policy.name for policy in self._policies), **self._route
+        )
         policies = {policy.name: policy for policy in self._policies}
         spec = TrafficSpec(routes={"llm": route}, **self._traffic)
         self.listener.serve(compile_graph(spec, policies, {"http/llm": self.upstream}, self.runtime))
@@ -172,7 +176,9 @@ async def turns(count: int = 12) -> None:
         await asyncio.sleep(0)
 
 
-def request(method: bytes = b"GET", path: bytes = b"/llm/x", *fields: bytes, body: bytes | None = None, version: bytes = b"1.1") -> bytes:
+def request(
+    method: bytes = b"GET", path: bytes = b"/llm/x", *fields: bytes, body: bytes | None = None, version: bytes = b"1.1"
+) -> bytes:
     """A request: Host first, then `fields`; a `body` brings its Content-Length."""
     lines = [b"%b %b HTTP/%b" % (method, path, version), b"Host: a", *fields]
     if body is not None:

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import httptools
 import pytest
@@ -29,7 +30,9 @@ def sizes(draw: st.DrawFn, size: int) -> bytes:
 
 
 EXTENSIONS = st.sampled_from([b"", b"", b"", b";a", b";a=b", b' ; a="b c"', b"\t;\xc3\xa9=1", b";a;b;c", b";" + b"x" * 300])
-TRAILERS = st.sampled_from([b"X-Sum: 1", b"x-empty:", b"Server-Timing:  a;dur=1 ", b"X-Tab: a\tb", b"x-obs: \xe9", b"Cookie: a", b"TE: x"])
+TRAILERS = st.sampled_from(
+    [b"X-Sum: 1", b"x-empty:", b"Server-Timing:  a;dur=1 ", b"X-Tab: a\tb", b"x-obs: \xe9", b"Cookie: a", b"TE: x"]
+)
 
 
 @st.composite
@@ -86,7 +89,7 @@ class Heard:
 
 def split(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [data[a:b] for a, b in pairwise(edges) if a < b]
 
 
 def fed(body: Body, way: Callable[[bytes], bytes], pieces: list[bytes]) -> bytes:
@@ -264,7 +267,11 @@ def test_a_body_of_known_length_ends_there(length: int, wire: bytes, data: st.Da
     assert body.done is (length == 0)
     if body.done:
         return
-    got = fed(body, data.draw(st.sampled_from([body.relay, body.payload])), split(wire, data.draw(st.lists(st.integers(0, len(wire)), max_size=6))))
+    got = fed(
+        body,
+        data.draw(st.sampled_from([body.relay, body.payload])),
+        split(wire, data.draw(st.lists(st.integers(0, len(wire)), max_size=6))),
+    )
     assert got == wire[:length]
     assert body.size == len(got)
     assert body.done is (len(wire) >= length)

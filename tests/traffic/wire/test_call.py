@@ -27,8 +27,20 @@ async def test_a_call_goes_there_and_back(stand: SetUp) -> None:
     far.says(OK)
     assert near.takes().endswith(b"\r\n\r\nok")
     (exchange,), (attempt,) = wire.exchanges, wire.attempts
-    assert (exchange.status, exchange.error, exchange.request_bytes, exchange.response_bytes, exchange.attempts) == (200, "", 5, 2, 1)
-    assert (attempt.status, attempt.error, attempt.sent_bytes, attempt.received_bytes, attempt.address) == (200, "", 5, 2, "192.0.2.7")
+    assert (exchange.status, exchange.error, exchange.request_bytes, exchange.response_bytes, exchange.attempts) == (
+        200,
+        "",
+        5,
+        2,
+        1,
+    )
+    assert (attempt.status, attempt.error, attempt.sent_bytes, attempt.received_bytes, attempt.address) == (
+        200,
+        "",
+        5,
+        2,
+        "192.0.2.7",
+    )
     assert exchange.trace_id == attempt.trace_id == bytes.fromhex(PARENT[3:35].decode())
     assert attempt.parent_id == exchange.span_id
     assert b"-" + attempt.span_id.hex().encode() + b"-01" in sent
@@ -421,7 +433,12 @@ class Holding:
         return guard(lambda subject: subject.holds(Held(self.told, name)), stage, name)
 
     def all(self) -> list[Any]:
-        return [self.at("e1", Stage.KILL_SWITCH), self.at("e2", Stage.LOOP_GUARD), self.at("a1", Stage.BUDGET), self.at("a2", Stage.LIMIT)]
+        return [
+            self.at("e1", Stage.KILL_SWITCH),
+            self.at("e2", Stage.LOOP_GUARD),
+            self.at("a1", Stage.BUDGET),
+            self.at("a2", Stage.LIMIT),
+        ]
 
     @property
     def names(self) -> list[str]:
@@ -442,7 +459,9 @@ async def test_permits_are_settled_once_in_reverse_with_what_became_of_the_call(
     far = wire.connection() if how != "unreachable" else None
     near = wire.client()
     is_upload = how == "bad chunk"
-    near.says(request(b"POST", b"/llm/x", b"Transfer-Encoding: chunked") if is_upload else request(b"POST", b"/llm/x", body=b"hello"))
+    near.says(
+        request(b"POST", b"/llm/x", b"Transfer-Encoding: chunked") if is_upload else request(b"POST", b"/llm/x", body=b"hello")
+    )
     assert holding.told == []
     inbound = near.protocol
     if far is None:
@@ -488,13 +507,17 @@ async def test_permits_are_settled_once_in_reverse_with_what_became_of_the_call(
 
 @pytest.mark.parametrize("stage", [Stage.RECORD, Stage.LIMIT])
 @pytest.mark.parametrize("fault", [Refused("destination_denied", "no"), ValueError("a broken policy")])
-async def test_a_guard_that_refuses_or_breaks_ends_the_call_and_settles_what_is_held(stand: SetUp, stage: Stage, fault: Exception) -> None:
+async def test_a_guard_that_refuses_or_breaks_ends_the_call_and_settles_what_is_held(
+    stand: SetUp, stage: Stage, fault: Exception
+) -> None:
     holding = Holding()
 
     def no(subject: Any) -> None:
         raise fault
 
-    wire = stand(holding.at("e1", Stage.KILL_SWITCH), *([holding.at("a1", Stage.BUDGET)] if stage is Stage.LIMIT else []), guard(no, stage))
+    wire = stand(
+        holding.at("e1", Stage.KILL_SWITCH), *([holding.at("a1", Stage.BUDGET)] if stage is Stage.LIMIT else []), guard(no, stage)
+    )
     far, near = wire.connection(), wire.client()
     near.says(request(b"POST", b"/llm/x", body=b"hello") + request(path=b"/elsewhere"))
     code = "destination_denied" if isinstance(fault, Refused) else "policy_failed"
@@ -507,7 +530,9 @@ async def test_a_guard_that_refuses_or_breaks_ends_the_call_and_settles_what_is_
     assert wire.is_clean
 
 
-async def test_a_permit_that_breaks_keeps_neither_the_others_nor_the_client_waiting(stand: SetUp, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_permit_that_breaks_keeps_neither_the_others_nor_the_client_waiting(
+    stand: SetUp, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken:
         def settle(self, outcome: Outcome) -> None:
             raise ValueError("broken")

@@ -154,7 +154,9 @@ async def test_what_is_no_os_error_is_told_as_well(
         await dialer().dial("a", 1, named_by_config=True)
 
 
-async def test_a_dial_that_is_cancelled_leaves_nothing(names: dict[str, list[str]], connecting: dict[str, asyncio.Future[None]]) -> None:
+async def test_a_dial_that_is_cancelled_leaves_nothing(
+    names: dict[str, list[str]], connecting: dict[str, asyncio.Future[None]]
+) -> None:
     names["a"] = ["127.0.0.1"]
     connecting["127.0.0.1"] = asyncio.get_running_loop().create_future()
     dialling = asyncio.ensure_future(dialer().dial("a", 1, named_by_config=True))
@@ -215,7 +217,10 @@ async def tunnel(port: int, *, host: str = "up.test", user: str = "", password: 
     return sock
 
 
-@pytest.mark.parametrize(("host", "authority"), [("up.test", b"up.test:443"), ("2001:db8::1", b"[2001:db8::1]:443"), ("[2001:db8::1]", b"[2001:db8::1]:443")])
+@pytest.mark.parametrize(
+    ("host", "authority"),
+    [("up.test", b"up.test:443"), ("2001:db8::1", b"[2001:db8::1]:443"), ("[2001:db8::1]", b"[2001:db8::1]:443")],
+)
 async def test_a_proxy_is_asked_for_a_tunnel(names: dict[str, list[str]], serving: Any, host: str, authority: bytes) -> None:
     heard: list[bytes] = []
     sock = await tunnel(await serving(answering(OPEN, heard=heard)), host=host)
@@ -230,7 +235,16 @@ async def test_the_proxys_credential_goes_to_the_proxy(names: dict[str, list[str
     assert b"\r\nProxy-Authorization: Basic " + base64.b64encode(b"me:p:w") + b"\r\n" in heard[0]
 
 
-@pytest.mark.parametrize("answer", [OPEN, b"HTTP/1.0 200 OK\r\nA: 1\r\n\r\n", b"HTTP/1.1 204 x\r\n\r\n", b"HTTP/1.1 200\r\n\r\n", b"HTTP/1.1 200 \r\nVia: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OPEN,
+        b"HTTP/1.0 200 OK\r\nA: 1\r\n\r\n",
+        b"HTTP/1.1 204 x\r\n\r\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"HTTP/1.1 200 \r\nVia: x\r\n\r\n",
+    ],
+)
 async def test_nothing_of_the_tunnel_is_swallowed(names: dict[str, list[str]], serving: Any, answer: bytes) -> None:
     for pieces in ((answer + b"first bytes",), (answer[:5], answer[5:20], answer[20:] + b"first bytes")):
         sock = await tunnel(await serving(answering(*pieces)))
@@ -260,7 +274,9 @@ async def test_nothing_of_the_tunnel_is_swallowed(names: dict[str, list[str]], s
         (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 20_000, "too long"),
     ],
 )
-async def test_a_proxy_that_says_anything_else_has_failed(names: dict[str, list[str]], serving: Any, answer: bytes, said: str) -> None:
+async def test_a_proxy_that_says_anything_else_has_failed(
+    names: dict[str, list[str]], serving: Any, answer: bytes, said: str
+) -> None:
     with pytest.raises(UpstreamFailed) as caught:
         await tunnel(await serving(answering(answer)))
     assert caught.value.code == "proxy_failed"

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -64,14 +65,16 @@ async def test_empty_lines_before_a_request_are_ignored(stand: SetUp) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 5, 10_000])
-async def test_what_is_no_request_is_answered_once_and_the_rest_is_thrown_away(stand: SetUp, data: bytes, code: str, size: int) -> None:
+async def test_what_is_no_request_is_answered_once_and_the_rest_is_thrown_away(
+    stand: SetUp, data: bytes, code: str, size: int
+) -> None:
     wire = stand(listener={"max_header_bytes": 500, "max_url_bytes": 200})
     near = wire.client()
     for at in range(0, len(data), size):
         near.says(data[at : at + size])
     answer = near.takes()
     assert error_of(answer) == code
-    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.count(b"x-sidecar-error") == 1
     assert b"\r\nConnection: close\r\n" in answer
     assert near.has_written_eof and not near.ended
     near.says(request())
@@ -109,7 +112,7 @@ async def test_a_head_that_does_not_come_in_time_is_refused(stand: SetUp) -> Non
 
 
 async def test_a_connection_without_a_request_is_closed_in_time(stand: SetUp) -> None:
-    wire = stand(listener={"keep_alive_timeout": 75.0})
+    wire = stand(listener={"keep_alive_timeout": 75.0}, upstream={"keep_alive_timeout": 500.0})
     far, near = wire.connection(), wire.client()
     wire.passes(70.0)
     near.says(request())
@@ -120,8 +123,18 @@ async def test_a_connection_without_a_request_is_closed_in_time(stand: SetUp) ->
     assert near.ended == "close"
 
 
-@pytest.mark.parametrize(("fields", "version", "stays"), [((), b"1.1", True), ((b"Connection: close",), b"1.1", False), ((), b"1.0", False), ((b"Connection: keep-alive",), b"1.0", True)])
-async def test_the_client_says_whether_the_connection_stays(stand: SetUp, fields: tuple[bytes, ...], version: bytes, stays: bool) -> None:
+@pytest.mark.parametrize(
+    ("fields", "version", "stays"),
+    [
+        ((), b"1.1", True),
+        ((b"Connection: close",), b"1.1", False),
+        ((), b"1.0", False),
+        ((b"Connection: keep-alive",), b"1.0", True),
+    ],
+)
+async def test_the_client_says_whether_the_connection_stays(
+    stand: SetUp, fields: tuple[bytes, ...], version: bytes, stays: bool
+) -> None:
     wire = stand()
     far, near = wire.connection(), wire.client()
     near.says(request(b"GET", b"/llm/x", *fields, version=version))
@@ -174,6 +187,21 @@ async def test_a_full_client_pauses_the_answer_to_its_next_request_too(stand: Se
     near.drains()
     assert far.reads
     answered(near, far)
+
+
+async def test_a_tunnel_of_which_too_much_came_too_early_is_refused_and_not_opened_with_a_gap(stand: SetUp) -> None:
+    for early in (b"Connection: Upgrade\r\nUpgrade: websocket", b""):
+        wire = stand(listener={"max_pipelined_bytes": 100})
+        wire.connection()
+        near = wire.client()
+        near.says(request(b"GET", b"/llm/x", early) if early else request(b"CONNECT", b"llm.test:8000"))
+        near.says(b"x" * 90)
+        near.says(b"x" * 20)
+        assert error_of(near.takes()) == "pipeline_bytes"
+        assert near.ended == "close"
+        assert wire.refused == {"pipeline_bytes": 1}
+        await turns()
+        assert wire.is_clean
 
 
 # bodies
@@ -282,7 +310,7 @@ async def test_conversations_are_the_same_however_they_are_split(data: st.DataOb
             talk += request(b"GET" if body is None else b"POST", path, body=body)
     edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(talk)), max_size=10))), len(talk)]
     heard = b""
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if start < end:
             near.says(talk[start:end])
         await turns(3)
@@ -414,10 +442,12 @@ async def test_what_is_cut_at_the_end_says_so_where_it_can(stand: SetUp) -> None
     asking, streaming, idle = wire.client(), wire.client(), wire.client()
     asking.says(request())
     streaming.says(request())
-    (far if far.takes() and False else other).takes()
     for each in (far, other):
+        each.takes()
         if each.protocol.sink is streaming.protocol.call:
             each.says(CHUNKED + b"2\r\nok\r\n")
+    for near in (asking, streaming):
+        near.protocol.drain()
     for inbound in tuple(wire.listener._connections):
         inbound.cut()
     answer = asking.takes()

@@ -38,7 +38,9 @@ def test_equal_lengths_become_one_at_the_place_of_the_first(lengths: tuple[bytes
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("lengths", [(b"Content-Length: 5", b"Content-Length: 6"), (b"Content-Length: 5, 05",), (b"Content-Length: 5,",)])
+@pytest.mark.parametrize(
+    "lengths", [(b"Content-Length: 5", b"Content-Length: 6"), (b"Content-Length: 5, 05",), (b"Content-Length: 5,",)]
+)
 def test_lengths_that_differ_are_not_touched(lengths: tuple[bytes, ...]) -> None:
     lines = [b"POST / HTTP/1.1", *lengths]
     assert mend_request(list(lines)) == lines

@@ -220,7 +220,13 @@ async def test_what_is_no_http_fails_however_it_is_split(connection: Connection,
 
 @pytest.mark.parametrize(
     ("answer", "code"),
-    [(b"", "upstream_closed"), (b"H", "upstream_cut"), (OK[:-1], "upstream_cut"), (CHUNKED + b"2\r\nok\r\n", "upstream_cut"), (OK[:20], "upstream_cut")],
+    [
+        (b"", "upstream_closed"),
+        (b"H", "upstream_cut"),
+        (OK[:-1], "upstream_cut"),
+        (CHUNKED + b"2\r\nok\r\n", "upstream_cut"),
+        (OK[:20], "upstream_cut"),
+    ],
 )
 @pytest.mark.parametrize("how", ["eof", "lost", "reset"])
 async def test_an_end_in_the_middle_is_a_failure(connection: Connection, answer: bytes, code: str, how: str) -> None:
@@ -335,7 +341,10 @@ async def test_reading_stops_and_goes_on(connection: Connection) -> None:
     connection.outbound.resume()
 
 
-@pytest.mark.parametrize(("peek", "is_stale"), [(BlockingIOError(), False), (InterruptedError(), False), (OSError(9, "x"), True), (b"", True), (b"x", True)])
+@pytest.mark.parametrize(
+    ("peek", "is_stale"),
+    [(BlockingIOError(), False), (InterruptedError(), False), (OSError(9, "x"), True), (b"", True), (b"x", True)],
+)
 async def test_stale_is_what_has_ended_or_spoken(connection: Connection, peek: Any, is_stale: bool) -> None:
     connection.sock.peek = peek
     assert connection.outbound.is_stale() is is_stale

@@ -10,6 +10,7 @@ from sidecar.model.clock import ManualClock
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.outbound import Outbound, TlsOutbound
 from sidecar.traffic.wire.pool import Pool, PoolLimits, Target
+from tests.sidecar_under_test import eventually
 from tests.traffic.wire.stand import turns
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -212,7 +213,9 @@ async def test_what_was_made_for_one_that_left_stays_idle(stand: Stand) -> None:
         (ssl.CertificateError("bad name"), "tls_failed"),
     ],
 )
-async def test_a_failure_is_told_to_the_oldest_only_and_the_others_get_another_try(stand: Stand, fault: Exception, code: str) -> None:
+async def test_a_failure_is_told_to_the_oldest_only_and_the_others_get_another_try(
+    stand: Stand, fault: Exception, code: str
+) -> None:
     pool = stand.pool(max_connections=1)
     waiters = [await stand.waits(pool) for _ in range(3)]
     await stand.lets(fault)
@@ -245,8 +248,8 @@ async def test_the_reason_that_openssl_gives_is_told(stand: Stand) -> None:
 async def test_a_connection_that_takes_too_long_is_a_failure(stand: Stand) -> None:
     pool = stand.pool(connect_timeout_s=0.01)
     waiter = await stand.waits(pool)
-    while waiter.fault is None:
-        await asyncio.sleep(0.005)
+    await eventually(lambda: waiter.fault is not None, "the failure")
+    assert waiter.fault is not None
     assert waiter.fault.code == "connect_timeout"
     assert counts(pool) == (0, 0, 0)
     stand.dials.clear()
@@ -313,8 +316,7 @@ async def test_an_idle_connection_that_ends_or_speaks_leaves_the_pool(stand: Sta
         stand.peers[0].close()
     else:
         stand.peers[0].send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    while pool.open_count:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: not pool.open_count, "the end of the connection")
     assert counts(pool) == (0, 0, 0)
 
 
@@ -340,8 +342,7 @@ async def test_a_whole_call_brings_the_connection_back(stand: Stand) -> None:
     await turns()
     assert stand.peers[0].recv(100) == b"GET / HTTP/1.1\r\n\r\n"
     stand.peers[0].send(OK)
-    while not waiter.ended:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: waiter.ended, "the response")
     assert counts(pool) == (1, 1, 0)
 
 

@@ -16,8 +16,14 @@ def replied(head: ResponseHead, *, keeps_alive: bool = True, is_1_1: bool = True
 
 
 def test_a_common_head_goes_on_as_it_came_with_via_and_date() -> None:
-    assert replied(parsed(b"A: 1", b"Content-Length: 5")) == b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 5\r\nVia: 1.1 us\r\nDate: now\r\n\r\n"
-    assert replied(parsed(b"Content-Length: 5", b"Date: x")) == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDate: x\r\nVia: 1.1 us\r\n\r\n"
+    assert (
+        replied(parsed(b"A: 1", b"Content-Length: 5"))
+        == b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 5\r\nVia: 1.1 us\r\nDate: now\r\n\r\n"
+    )
+    assert (
+        replied(parsed(b"Content-Length: 5", b"Date: x"))
+        == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDate: x\r\nVia: 1.1 us\r\n\r\n"
+    )
 
 
 def test_an_old_upstream_is_answered_in_our_version_and_told_in_via() -> None:

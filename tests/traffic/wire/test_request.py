@@ -91,7 +91,17 @@ def test_trace_headers_pass_untouched_where_we_take_no_part() -> None:
     head = head_of(b"Host: up", b"traceparent: " + PARENT, b"tracestate: a=1", b"TraceState: b=2", b"Content-Length: 5")
     made = ready(head, takes_part=False)
     assert sent(made) == b"\r\n".join(
-        [b"POST /base/x HTTP/1.1", b"Host: up", b"Content-Length: 5", VIA, b"traceparent: " + PARENT, b"tracestate: a=1", b"tracestate: b=2", b"", b""]
+        [
+            b"POST /base/x HTTP/1.1",
+            b"Host: up",
+            b"Content-Length: 5",
+            VIA,
+            b"traceparent: " + PARENT,
+            b"tracestate: a=1",
+            b"tracestate: b=2",
+            b"",
+            b"",
+        ]
     )
     assert not made.remember(cut(head)), "the next one has another traceparent, and it has to pass too"
     bare = head_of(b"Host: up")
@@ -158,7 +168,27 @@ def test_a_connect_is_not_remembered() -> None:
     assert not ready(head).remember(cut(head))
 
 
-VALUES = [b"5", b"6", b"0", b"1234567", b"05", b"", b" 5", b"5 ", b"x", b"-5", b"+5", b"5, 5", b"5,6", b"9" * 15, b"9" * 16, b"9" * 40, b"5\n", b"5\r", b"\xb2"]
+VALUES = [
+    b"5",
+    b"6",
+    b"0",
+    b"1234567",
+    b"05",
+    b"",
+    b" 5",
+    b"5 ",
+    b"x",
+    b"-5",
+    b"+5",
+    b"5, 5",
+    b"5,6",
+    b"9" * 15,
+    b"9" * 16,
+    b"9" * 40,
+    b"5\n",
+    b"5\r",
+    b"\xb2",
+]
 PARENTS = [
     PARENT, PARENT.replace(b"b7", b"aa"), PARENT.upper(), b"ff" + PARENT[2:], b"01" + PARENT[2:], PARENT[:-1], PARENT + b"-x", b"", b" " + PARENT, b"x",
     PARENT[:-2] + b"\r1", PARENT[:-2] + b"\n1", PARENT[:-2] + b"\x001", PARENT[:-2] + b"\t1",
@@ -224,7 +254,10 @@ def test_a_remembered_request_serves_none_but_those_that_a_full_parse_would_trea
             served = told(made, head)
             full = judged(head)
             if isinstance(full, tuple) and full[0] == 0 and served[0] == 0 and fields[1] is not None:
-                full, served = (*full[:-1], full[-1].replace(b": %b\r\n" % fields[1], b": 0\r\n")), served  # leading zeros of zero
+                full, served = (
+                    (*full[:-1], full[-1].replace(b": %b\r\n" % fields[1], b": 0\r\n")),
+                    served,
+                )  # leading zeros of zero
             assert served == full
         else:
             try:
@@ -255,7 +288,10 @@ def test_a_second_length_is_judged_each_time(second: bytes) -> None:
         assert made is None or not made.serves(other, GRAPH)
 
 
-@given(st.sampled_from(ORDERS), st.lists(st.tuples(st.integers(1, 10**15 - 1), st.binary(min_size=24, max_size=24)), min_size=1, max_size=6))
+@given(
+    st.sampled_from(ORDERS),
+    st.lists(st.tuples(st.integers(1, 10**15 - 1), st.binary(min_size=24, max_size=24)), min_size=1, max_size=6),
+)
 @example("lt", [(1, b"\1" * 24), (2, b"\2" * 24), (30, b"\3" * 24), (4, b"\4" * 24)])
 def test_an_agents_usual_calls_are_served_from_memory(order: str, calls: list[tuple[int, bytes]]) -> None:
     made = remembered(shaped((order, b"77", PARENT, ())))
@@ -267,7 +303,15 @@ def test_an_agents_usual_calls_are_served_from_memory(order: str, calls: list[tu
         assert told(made, head) == judged(head)
 
 
-@pytest.mark.parametrize("fields", [("lt", None, None, ()), ("lt", b"5", None, ()), ("lt", None, PARENT, ()), ("lt", None, None, (b"Transfer-Encoding: chunked",))])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("lt", None, None, ()),
+        ("lt", b"5", None, ()),
+        ("lt", None, PARENT, ()),
+        ("lt", None, None, (b"Transfer-Encoding: chunked",)),
+    ],
+)
 def test_either_value_may_be_missing_but_then_always(fields: Fields) -> None:
     head = shaped(fields)
     made = remembered(head)
@@ -275,7 +319,12 @@ def test_either_value_may_be_missing_but_then_always(fields: Fields) -> None:
     for _ in range(3):
         assert made.serves(head, GRAPH)
         assert told(made, head) == judged(head)
-    for other in (("lt", b"5", PARENT, fields[3]), ("lt", b"5", None, fields[3]), ("lt", None, PARENT, fields[3]), ("lt", None, None, fields[3])):
+    for other in (
+        ("lt", b"5", PARENT, fields[3]),
+        ("lt", b"5", None, fields[3]),
+        ("lt", None, PARENT, fields[3]),
+        ("lt", None, None, fields[3]),
+    ):
         assert made.serves(shaped(other), GRAPH) is (other == fields)
 
 
@@ -288,7 +337,11 @@ def test_nothing_else_may_differ(data: st.DataObject) -> None:
         made.serves(good, GRAPH)
     place = data.draw(st.integers(0, len(good) - 5))
     byte = bytes((data.draw(st.integers(0, 255)),))
-    changed = {"replace": good[:place] + byte + good[place + 1 :], "insert": good[:place] + byte + good[place:], "drop": good[:place] + good[place + 1 :]}
+    changed = {
+        "replace": good[:place] + byte + good[place + 1 :],
+        "insert": good[:place] + byte + good[place:],
+        "drop": good[:place] + good[place + 1 :],
+    }
     head = changed[data.draw(st.sampled_from(sorted(changed)))]
     if b"\r\n\r\n" in head[:-4]:
         return
@@ -347,7 +400,10 @@ async def test_a_request_that_was_refused_is_not_remembered(stand: Callable[...,
 # Max-Forwards
 
 
-@pytest.mark.parametrize(("value", "goes", "shown"), [(b"5", True, b"4"), (b"1", True, b"0"), (b"0", False, b"0"), (b"x", True, b"x"), (b"9" * 5000, True, b"9999")])
+@pytest.mark.parametrize(
+    ("value", "goes", "shown"),
+    [(b"5", True, b"4"), (b"1", True, b"0"), (b"0", False, b"0"), (b"x", True, b"x"), (b"9" * 5000, True, b"9999")],
+)
 def test_max_forwards_counts_down(value: bytes, goes: bool, shown: bytes) -> None:
     asked = RequestHead()
     asked.lines = [b"TRACE /x HTTP/1.1", b"Host: a", b"MAX-forwards: " + value, b"Other: 5"]

@@ -8,7 +8,9 @@ from sidecar.traffic.wire.head import CHUNKED
 from sidecar.traffic.wire.request_head import RequestHead, parse_request, refusal_of
 
 
-def parsed(*fields: bytes, method: bytes = b"POST", target: bytes = b"/x", version: bytes = b"HTTP/1.1", host: bytes | None = b"Host: a") -> RequestHead:
+def parsed(
+    *fields: bytes, method: bytes = b"POST", target: bytes = b"/x", version: bytes = b"HTTP/1.1", host: bytes | None = b"Host: a"
+) -> RequestHead:
     lines = [b" ".join((method, target, version)), *([host] if host is not None else []), *fields]
     return parse_request(b"\r\n".join([*lines, b"", b""]), max_count=20, max_url_bytes=100)
 
@@ -66,7 +68,8 @@ def test_a_method_that_nobody_knows_passes(method: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [b"Content-Length: x", b"A b: 1", b"A\x00: 1", b"A: \x00", b" folded: 1", b"Content-Length: 1\r\nTransfer-Encoding: chunked"]
+    "field",
+    [b"Content-Length: x", b"A b: 1", b"A\x00: 1", b"A: \x00", b" folded: 1", b"Content-Length: 1\r\nTransfer-Encoding: chunked"],
 )
 def test_a_method_that_nobody_knows_excuses_nothing_else(field: bytes) -> None:
     assert refused(field, method=b"BREW") in {"bad_header", "bad_content_length", "length_and_chunked"}
@@ -91,7 +94,9 @@ def test_a_host_may_be_written_so(value: bytes) -> None:
     assert parsed(host=b"Host: \t" + value + b"  ").host == value
 
 
-@pytest.mark.parametrize("value", [b"a b", b"a/b", b"a@b", b"a:b", b"a:123456", b"[::1", b"[x]", b"a,b", b"a?", b"a#b", b"http://a", b"\xe9"])
+@pytest.mark.parametrize(
+    "value", [b"a b", b"a/b", b"a@b", b"a:b", b"a:123456", b"[::1", b"[x]", b"a,b", b"a?", b"a#b", b"http://a", b"\xe9"]
+)
 def test_a_host_may_not_be_written_so(value: bytes) -> None:
     assert refused(host=b"Host: " + value) == "bad_host"
 
@@ -113,8 +118,8 @@ GOES = [b"traceparent: x", b"tracestate: a=1", b"Baggage: a=1", b"X-Agent-Id: a"
 STAYS = [b"Accept: */*", b"Via: 1.1 x", b"Date: now", b"Content-Length: 0", b"X-Other: 2"]
 
 
-@given(st.lists(st.sampled_from([*GOES, *STAYS, b"X-Named: 1"]), max_size=8, unique=True), st.integers(0, 8), st.permutations([0]))
-def test_the_place_of_host_is_known_whatever_is_taken_out(fields: list[bytes], place: int, _: list[int]) -> None:
+@given(st.lists(st.sampled_from([*GOES, *STAYS, b"X-Named: 1"]), max_size=8, unique=True), st.integers(0, 8))
+def test_the_place_of_host_is_known_whatever_is_taken_out(fields: list[bytes], place: int) -> None:
     fields.insert(place, b"hosT:  a:1 ")
     request = parsed(*fields, host=None)
     is_named = b"Connection: X-Named" in fields
@@ -312,7 +317,9 @@ VALUES = st.binary(max_size=20).map(lambda value: bytes(byte for byte in value i
     st.sampled_from([b"GET", b"POST", b"DELETE", b"OPTIONS", b"PATCH"]),
     st.text("abc/?=&%20~.", max_size=20).map(lambda text: b"/" + text.encode()),
     st.lists(st.tuples(NAMES, st.sampled_from([b":", b": ", b":\t "]), VALUES), max_size=8),
-    st.sampled_from([(), (b"Content-Length: 17",), (b"Transfer-Encoding: chunked",), (b"Connection: close",), (b"Connection: keep-alive",)]),
+    st.sampled_from(
+        [(), (b"Content-Length: 17",), (b"Transfer-Encoding: chunked",), (b"Connection: close",), (b"Connection: keep-alive",)]
+    ),
 )
 def test_legal_heads_are_read_as_llhttp_reads_them(
     method: bytes, target: bytes, fields: list[tuple[bytes, bytes, bytes]], special: tuple[bytes, ...]
@@ -322,7 +329,9 @@ def test_legal_heads_are_read_as_llhttp_reads_them(
     heard = Heard(head)
     request = parse_request(head, max_count=20, max_url_bytes=100)
     assert (request.method, request.target) == (heard.method, heard.target)
-    assert request.lines[1:] == [b"Host: a", *lines, *(line for line in special if not line.startswith(b"Connection"))], "untouched"
+    assert request.lines[1:] == [b"Host: a", *lines, *(line for line in special if not line.startswith(b"Connection"))], (
+        "untouched"
+    )
     read = [(line.partition(b":")[0], line.partition(b":")[2].strip(b" \t")) for line in request.lines[1:]]
     assert read == [(name, value.strip(b" \t")) for name, value in heard.fields if name != b"Connection"]
     assert request.keep_alive is (b"Connection: close" not in special)
@@ -335,9 +344,11 @@ def test_nothing_but_refused_comes_of_rubbish(rubbish: bytes) -> None:
     try:
         request = parse_request(head[: head.index(b"\r\n\r\n") + 4], max_count=20, max_url_bytes=100)
     except Refused as refusal:
-        assert refusal.meaning.status in (400, 417, 431, 501)
+        fault: Refused | None = refusal
     else:
+        fault = None
         assert all(b"\n" not in line and b"\0" not in line for line in request.lines)
+    assert fault is None or fault.meaning.status in (400, 417, 431, 501)
 
 
 @pytest.mark.parametrize(

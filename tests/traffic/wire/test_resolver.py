@@ -56,7 +56,9 @@ def test_an_address_is_one_however_it_is_spelt(host: str, address: str) -> None:
     assert ipaddress.ip_address(as_literal(host)) == ipaddress.ip_address(address)
 
 
-@pytest.mark.parametrize("host", ["", "localhost", "cafe", "a.b", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 a", "face.example", "[x]", "x", "."])
+@pytest.mark.parametrize(
+    "host", ["", "localhost", "cafe", "a.b", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 a", "face.example", "[x]", "x", "."]
+)
 def test_a_name_is_no_address(host: str) -> None:
     assert as_literal(host) == ""
 

@@ -30,8 +30,20 @@ def results(head: bytes, *, max_count: int = 6) -> tuple[Any, Any, bool]:
     common = response_head._parse_common(head, max_count)
 
     def all_of_it(response: ResponseHead) -> tuple[Any, ...]:
-        known = (response.status, response.length, response.declared, response.keep_alive, response.is_1_1, response.has_date, response.upgrade)
-        out = tuple(reply_head(response, SIGNATURE, keeps_alive=keeps, is_1_1=is_1_1) for keeps in (True, False) for is_1_1 in (True, False))
+        known = (
+            response.status,
+            response.length,
+            response.declared,
+            response.keep_alive,
+            response.is_1_1,
+            response.has_date,
+            response.upgrade,
+        )
+        out = tuple(
+            reply_head(response, SIGNATURE, keeps_alive=keeps, is_1_1=is_1_1)
+            for keeps in (True, False)
+            for is_1_1 in (True, False)
+        )
         response.take_apart()
         return (*known, out, response.status_line, response.lines[1:])
 
@@ -72,7 +84,9 @@ def test_the_common_way_gives_what_the_full_way_gives(start: bytes, fields: list
 
 
 @given(
-    st.lists(st.sampled_from([b"Content-Type: a", b"Date: now", b"Server: x", b"x-Long: " + b"y" * 50, b"Set-Cookie: a=b"]), max_size=4),
+    st.lists(
+        st.sampled_from([b"Content-Type: a", b"Date: now", b"Server: x", b"x-Long: " + b"y" * 50, b"Set-Cookie: a=b"]), max_size=4
+    ),
     st.sampled_from([b"Content-Length: 5", b"content-length: 12", b"CONTENT-LENGTH: 0"]),
     st.booleans(),
     st.sampled_from([b"200 OK", b"404 Not Found", b"503 Service Unavailable", b"200 "]),
@@ -221,4 +235,7 @@ def test_nothing_but_upstream_failed_comes_of_rubbish(rubbish: bytes) -> None:
         try:
             parse_response(head[: head.index(b"\r\n\r\n") + 4], method=b"GET", max_count=20)
         except UpstreamFailed as fault:
-            assert fault.code == "upstream_malformed"
+            code = fault.code
+        else:
+            code = ""
+        assert code in ("", "upstream_malformed")
