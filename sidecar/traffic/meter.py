@@ -76,7 +76,7 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
         attempt.resends,
     )
     _settle(attempt)
-    runtime.bus.publish(fact)
+    _publish(runtime, fact)
 
 
 def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
@@ -100,7 +100,7 @@ def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
         exchange.attempts,
     )
     _settle(exchange)
-    runtime.bus.publish(fact)
+    _publish(runtime, fact)
 
 
 def _settle(held: Attempt | Exchange) -> None:
@@ -108,3 +108,10 @@ def _settle(held: Attempt | Exchange) -> None:
         held.settle()
     except Exception:  # noqa: BLE001 - a policy may raise anything, and it is logged
         _log.exception("a policy failed at the end of a call")  # the call itself is whole, and has to end
+
+
+def _publish(runtime: Runtime, fact: AttemptFinished | ExchangeFinished) -> None:
+    try:
+        runtime.bus.publish(fact)
+    except Exception:  # noqa: BLE001 - whoever hears may fail in any way, and it is logged
+        _log.exception("somebody who heard of a call failed")  # the call itself has to end

@@ -371,13 +371,12 @@ class HttpListener:
         self._ticking = loop.call_later(_TICK_S, self._tick)
         now = self.now()
         self.signature.date = formatdate(usegmt=True).encode()
-        for inbound in tuple(self._connections):
-            inbound.tick(now)
-        for tunnel in tuple(self._tunnels):
-            tunnel.tick(now)
-        self.graph.tick(now)
-        for graph in self._retired:
-            graph.tick(now)
+        everybody: tuple[Inbound | Tunnel | Graph, ...] = (*self._connections, *self._tunnels, self.graph, *self._retired)
+        for ticking in everybody:
+            try:
+                ticking.tick(now)
+            except Exception:  # noqa: BLE001 - whatever it is, the deadlines of the others have to go on
+                _log.exception("a deadline could not be looked at")
 
 
 def build(name: str, config: Config, runtime: Runtime) -> HttpListener:

@@ -32,8 +32,11 @@ def error_response(refused: Refused, *, date: bytes, via: bytes, keep_alive: boo
         b"x-sidecar-error: " + refused.code.encode(),
         b"x-should-retry: true" if meaning.retry else b"x-should-retry: false",
     ]
-    if refused.retry_after_s is not None:
-        lines.append(b"Retry-After: %d" % math.ceil(refused.retry_after_s))
+    retry_after_s = refused.retry_after_s
+    if retry_after_s is None and meaning.status == 503 and meaning.retry:
+        retry_after_s = 1.0  # a moment is what these need: a free connection, or the next sidecar
+    if retry_after_s is not None:
+        lines.append(b"Retry-After: %d" % math.ceil(retry_after_s))
     if meaning.status == 407:
         lines.append(b'Proxy-Authenticate: Basic realm="agent-sre-sidecar", charset="UTF-8"')
     if not keep_alive:

@@ -15,6 +15,7 @@ from sidecar.model.facts import Mode, Passage
 from sidecar.traffic.chain import ask
 from sidecar.traffic.meter import attempt_finished, begin_attempt, begin_exchange, exchange_finished
 from sidecar.traffic.wire.answer import CONTINUE, answer_here, tunnel_opened
+from sidecar.traffic.wire.deadlines import overdue
 from sidecar.traffic.wire.handover import hand_over
 from sidecar.traffic.wire.outbound import Outbound
 from sidecar.traffic.wire.pool import Pool
@@ -274,6 +275,8 @@ class Call:
             return
         tunnel = self._hand_over(101, upgraded(head, self.request.upgrade, self._listener.signature))
         tunnel.upstream.take_over(outbound.transport)
+        if tunnel.client.is_full:
+            outbound.transport.pause_reading()
         early, tunnel.early = tunnel.early, b""
         if early:
             tunnel.client.data_received(early)
@@ -349,7 +352,8 @@ class Call:
         if inbound.body is not None:
             self.exchange.request_bytes = inbound.body.size
         exchange_finished(self._listener.runtime, self.exchange)
-        inbound.call_cut(by_reset=response.length < 0 and not self.request.is_1_1)
+        ends_with_connection = response.length < 0 and not self.request.is_1_1
+        inbound.call_cut(by_reset=ends_with_connection or self.exchange.error == "client_stalled")
 
     def client_gone(self) -> None:
         """Nobody waits for the response any more: cancel whatever is under way, at once."""
@@ -403,18 +407,12 @@ class Call:
         ready = self._ready
         if ready is None or self._is_waiting:
             return  # the pool's own deadlines hold
-        attempt, upstream = self._attempt, ready.way.route.upstream
-        if self._inbound.is_full:
-            if quiet_s > self._listener.idle_timeout_s:
-                self.refuse(Refused("client_stalled", f"the client took nothing for {self._listener.idle_timeout_s} s"))
-        elif self._response is not None:
-            limit_s = (attempt.idle_timeout_s if attempt else 0.0) or upstream.idle_timeout_s
-            if quiet_s > limit_s:
-                self.refuse(UpstreamFailed("idle_timeout", f"nothing passed for {limit_s} s"))
-        elif self._inbound.body is not None:
-            if quiet_s > self._listener.idle_timeout_s:
-                self.refuse(Refused("body_timeout", f"no content came for {self._listener.idle_timeout_s} s"))
-        elif self._outbound is not None:
-            limit_s = (attempt.first_byte_timeout_s if attempt else 0.0) or upstream.first_byte_timeout_s
-            if quiet_s > limit_s:
-                self.refuse(UpstreamFailed("first_byte_timeout", f"nothing came for {limit_s} s"))
+        attempt, upstream, inbound = self._attempt, ready.way.route.upstream, self._inbound
+        fault = overdue(
+            quiet_s, client_is_full=inbound.is_full, has_answered=self._response is not None, is_sent=self._outbound is not None,
+            is_uploading=inbound.body is not None, is_held_back=inbound.is_paused, client_s=self._listener.idle_timeout_s,
+            silence_s=(attempt.idle_timeout_s if attempt else 0.0) or upstream.idle_timeout_s,
+            first_byte_s=(attempt.first_byte_timeout_s if attempt else 0.0) or upstream.first_byte_timeout_s,
+        )  # fmt: skip
+        if fault is not None:
+            self.refuse(fault)

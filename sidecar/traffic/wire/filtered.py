@@ -115,6 +115,10 @@ class FilteredCall(Call):
         if not whole and sum(map(len, self._content)) > UPLOAD_WINDOW_BYTES:
             self._inbound.pause_client()
 
+    def client_drained(self) -> None:
+        if self._is_delivered:  # before, the upstream is paused at its head, whatever the client takes
+            super().client_drained()
+
     def _attempt_failed(self, fault: Refused) -> bool:
         """Let the filters hear of it, where they wait for the response; False where nobody does."""
         heard = self._heard

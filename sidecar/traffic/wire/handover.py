@@ -40,5 +40,6 @@ def hand_over(
     exchange.when_stopped(lambda _reason: tunnel.end("stopped"))
     inbound.write(opening)
     inbound.flush()
+    tunnel.client.is_full = inbound.is_full  # the transport says so once, and has said it to `inbound`
     tunnel.client.take_over(inbound.transport)
     return tunnel

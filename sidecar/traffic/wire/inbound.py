@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _LINGER_S = 2.0
 """How long the rest of a refused request is read and thrown away, so that the answer is not lost to a reset."""
+_CLOSE_WITHIN_S = 10.0
+"""How long a connection that is closed may keep silent while bytes are left to write to it."""
 _LINGER_BYTES = 1024 * 1024
 _GONE_STATES = frozenset((7, 8, 9))
 """TCP_CLOSE, TCP_CLOSE_WAIT and TCP_LAST_ACK in Linux's TCP_INFO: the peer has ended its side."""
@@ -41,8 +43,8 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_is_paused", "_left_bytes", "_lingering", "_listener", "_out", "_partial", "_pipelined", "_quiet_since", "_ready",
-        "body", "call", "client", "is_full", "is_quiet", "keeps_alive", "transport",
+        "_has_dropped", "_left_bytes", "_lingering", "_listener", "_out", "_partial", "_pipelined", "_quiet_since", "_ready",
+        "body", "call", "client", "is_full", "is_paused", "is_quiet", "keeps_alive", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -51,7 +53,7 @@ class Inbound(asyncio.Protocol):
         self._listener = listener
         self._partial = self._pipelined = self._out = b""
         self._ready: Ready | None = None
-        self._is_paused = False
+        self.is_paused = False
         self._lingering = 0
         self._left_bytes = 0
         self._quiet_since = listener.now()
@@ -61,6 +63,7 @@ class Inbound(asyncio.Protocol):
         self.keeps_alive = True
         self.is_full = False
         self.is_quiet = False
+        self._has_dropped = False
 
     @property
     def exchange(self) -> Exchange | None:
@@ -231,6 +234,7 @@ class Inbound(asyncio.Protocol):
             return
         # RFC 9112 section 9.3.2: a client has to be ready to send again what was not answered.
         self._pipelined = b""
+        self._has_dropped = True
         self.keeps_alive = False
         self._listener.count_refused("pipeline_bytes")
 
@@ -241,14 +245,14 @@ class Inbound(asyncio.Protocol):
 
     def pause_client(self) -> None:
         """Read no more of the request's body for now."""
-        if not self._is_paused and not self.transport.is_closing():
-            self._is_paused = True
+        if not self.is_paused and not self.transport.is_closing():
+            self.is_paused = True
             self.transport.pause_reading()
 
     def resume_client(self) -> None:
         """Read on."""
-        if self._is_paused:
-            self._is_paused = False
+        if self.is_paused:
+            self.is_paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
 
@@ -261,6 +265,8 @@ class Inbound(asyncio.Protocol):
         else:
             self._out = data
             self._listener.outbox.add(self)
+        if len(self._out) >= WRITE_HIGH_BYTES:
+            self.flush()  # so that a client that takes nothing is noticed before more is read
 
     def flush(self) -> None:
         """Write what there is now (outbox.Writer)."""
@@ -273,7 +279,7 @@ class Inbound(asyncio.Protocol):
     def call_over(self) -> None:
         """The response has been written; what the client sent meanwhile has its turn, in a loop turn of its own."""
         self.call = None
-        was_read = self.body is None
+        was_read = self.body is None and not self._pipelined and not self._has_dropped
         self.body = None
         if not self.keeps_alive:
             self._close(was_read=was_read)
@@ -284,7 +290,7 @@ class Inbound(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self.call is None and self._partial:
+        if self.call is None and self._partial and not self.transport.is_closing():  # the client may have gone meanwhile
             data, self._partial = self._partial, b""
             self._read_head(data)
 
@@ -343,12 +349,15 @@ class Inbound(asyncio.Protocol):
             self.is_quiet = True
             if call is not None or not (self._partial or self._lingering):
                 self._quiet_since = now
-        if self._is_paused and call is not None and self._has_hung_up():
+        if self.is_paused and call is not None and self._has_hung_up():
             call.client_gone()
             return
         quiet_s = now - self._quiet_since
         if call is not None:
             call.tick(now, quiet_s)
+        elif self.transport.is_closing():
+            if quiet_s > _CLOSE_WITHIN_S:
+                reset(self.transport)  # it takes nothing, so what is left to write will never go
         elif self._lingering:
             if quiet_s > _LINGER_S:
                 self.transport.abort()

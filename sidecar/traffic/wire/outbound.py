@@ -123,6 +123,8 @@ class Outbound(asyncio.BaseProtocol):
         else:
             self._out = data
             self._keeper.outbox.add(self)
+        if len(self._out) >= WRITE_HIGH_BYTES:
+            self.flush()  # so that an upstream that takes nothing is noticed before more is read
 
     def flush(self) -> None:
         """Write what this loop turn has brought (outbox.Writer)."""
@@ -223,17 +225,19 @@ class Outbound(asyncio.BaseProtocol):
             self.abort()  # nobody asked: whatever this is, it is not an answer (response queue poisoning)
             return
         self.first_byte = True
-        if self._partial:
+        checked = len(self._partial)
+        if checked:
             data = self._partial + data
             self._partial = b""
         try:
             while True:
                 end = data.find(b"\r\n\r\n")
                 if end < 0 or end > self._keeper.max_header_bytes:
-                    self._keep_partial(data)
+                    self._keep_partial(data, checked)
                     return
                 head = parse_response(data[: end + 4], method=self._method, max_count=self._keeper.max_header_count)
                 data = data[end + 4 :]
+                checked = 0
                 if head.status >= 200 or head.status == 101:
                     break
                 self._inform(sink, head)
@@ -245,10 +249,10 @@ class Outbound(asyncio.BaseProtocol):
         else:
             self._answer(sink, head, data)
 
-    def _keep_partial(self, data: bytes) -> None:
+    def _keep_partial(self, data: bytes, checked: int) -> None:
         if data[:7] != b"HTTP/1."[: len(data)]:
             raise UpstreamFailed("upstream_malformed", "the response does not begin with HTTP/1.")
-        if has_bare_line_feed(data):
+        if has_bare_line_feed(data, checked):
             raise UpstreamFailed("upstream_malformed", "a line of the response head ends with LF alone")
         if len(data) > self._keeper.max_header_bytes:
             raise UpstreamFailed("upstream_malformed", f"the response head has more than {self._keeper.max_header_bytes} bytes")

@@ -21,11 +21,10 @@ class Writer(Protocol):
 class Outbox:
     """The connections that have something to write at the end of this loop turn; one a listener, and one a pool."""
 
-    __slots__ = ("_due", "_spare")
+    __slots__ = ("_due",)
 
     def __init__(self) -> None:
         self._due: list[Writer] = []
-        self._spare: list[Writer] = []
 
     def add(self, writer: Writer) -> None:
         """Have `writer` flushed at the end of the turn."""
@@ -35,8 +34,6 @@ class Outbox:
         due.append(writer)
 
     def _flush(self) -> None:
-        due, self._due = self._due, self._spare
+        due, self._due = self._due, []
         for writer in due:
             writer.flush()
-        due.clear()
-        self._spare = due

@@ -82,6 +82,8 @@ def parse_request(head: bytes, *, max_count: int, max_url_bytes: int) -> Request
     request.is_1_1 = request.keep_alive = version == b"HTTP/1.1"
     _take_request_apart(request, lines, seen.specials)
     if method == b"CONNECT":
+        if request.length:
+            request.keep_alive = False  # where it is refused, what follows must not be taken for another request
         request.length = 0  # whatever follows belongs to the tunnel (RFC 9110 section 9.3.6)
         request.expects_continue = False
     return request

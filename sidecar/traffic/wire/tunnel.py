@@ -12,6 +12,9 @@ from typing import cast
 from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
 from sidecar.traffic.wire.reset import reset
 
+_CLOSE_WITHIN_S = 10.0
+"""How long a side that has been closed may take for the bytes that are left."""
+
 
 class Tunnel:
     """
@@ -57,8 +60,10 @@ class Tunnel:
         early, self.early = self.early, b""
         if early:
             self.client.data_received(early)
-        if self.client.transport is not None and not self.client.transport.is_closing():
-            self.client.transport.resume_reading()
+        if self.client.is_full:
+            self.client.pause_writing()  # from before it was a tunnel: it is not said again
+        if not self.upstream.is_full:
+            self.upstream.resume_writing()
 
     def end(self, error: str) -> None:
         """Close both sides, sending what is still buffered; only the first call counts."""
@@ -71,13 +76,21 @@ class Tunnel:
                     reset(end.transport)
                 else:
                     end.transport.close()
+        if not error:
+            asyncio.get_running_loop().call_later(_CLOSE_WITHIN_S, self._give_up)
         over(self, error)
+
+    def _give_up(self) -> None:
+        """A side that still has bytes to take by now will never take them."""
+        for end in (self.client, self.upstream):
+            if end.transport is not None:
+                reset(end.transport)
 
 
 class End(asyncio.Protocol):
     """One side of a tunnel; `received` counts the bytes that came from it."""
 
-    __slots__ = ("has_ended", "peer", "received", "transport", "tunnel")
+    __slots__ = ("has_ended", "is_full", "peer", "received", "transport", "tunnel")
 
     peer: "End"
 
@@ -86,6 +99,7 @@ class End(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.received = 0
         self.has_ended = False
+        self.is_full = False
 
     def take_over(self, transport: asyncio.Transport) -> None:
         """Become the protocol of a connection that has spoken HTTP until now."""
@@ -124,9 +138,11 @@ class End(asyncio.Protocol):
             self.tunnel.end("client_gone" if self is self.tunnel.client else "upstream_cut")
 
     def pause_writing(self) -> None:
+        self.is_full = True
         if self.peer.transport is not None and not self.peer.transport.is_closing():
             self.peer.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.is_full = False
         if self.peer.transport is not None and not self.peer.transport.is_closing():
             self.peer.transport.resume_reading()

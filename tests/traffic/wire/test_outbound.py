@@ -118,6 +118,22 @@ async def test_a_response_is_the_same_byte_by_byte(connection: Connection) -> No
         assert connection.keeper.told == ["release"]
 
 
+async def test_a_head_that_drips_is_not_looked_through_anew_with_each_byte(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def count(data: bytes, checked: int = 0) -> bool:
+        looked_at.append(len(data) - checked)
+        return False
+
+    monkeypatch.setattr("sidecar.traffic.wire.outbound.has_bare_line_feed", count)
+    connection.asks()
+    for piece in (b"HTTP/1.1 103 x\r\n", b"\r\nHTTP/1.1 ", b"2", b"00 OK\r\n"):
+        connection.far.says(piece)
+    assert looked_at == [16, 9, 1, 7]
+
+
 async def test_a_head_that_comes_alone_is_told_alone(connection: Connection) -> None:
     sink = connection.asks()
     connection.far.says(OK[:-2])

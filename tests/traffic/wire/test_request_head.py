@@ -52,6 +52,10 @@ def test_a_plain_request_is_taken_apart() -> None:
         (b"GET /\x00 HTTP/1.1", "bad_target"),
         (b"GET /\x7f HTTP/1.1", "bad_target"),
         (b"GET /a\tb HTTP/1.1", "bad_target"),
+        (b"GET /\nA: HTTP/1.1", "bad_request_line"),
+        (b"GET /\rA: HTTP/1.1", "bad_target"),
+        (b"BREW /\nA: HTTP/1.1", "bad_target"),
+        (b"GET / HTTP/1.1\nA:", "bad_request_line"),
     ],
 )
 def test_a_request_line_is_three_parts(line: bytes, code: str) -> None:
@@ -283,6 +287,15 @@ def test_an_upgrade_has_to_be_named_by_connection(fields: tuple[bytes, ...], ver
 def test_a_connect_has_no_body_of_its_own() -> None:
     request = parsed(b"Content-Length: 5", b"Expect: 100-continue", method=b"CONNECT", target=b"a:443")
     assert (request.length, request.expects_continue) == (0, False)
+    assert not request.keep_alive, "refused, it would make another request of what was meant as its body"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"CONNECT"])
+def test_a_request_line_that_ends_with_lf_alone_hides_no_field(method: bytes) -> None:
+    head = method + b" /x\nN:1 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic eDp5\r\nTransfer-Encoding: chunked\r\nZ: 1\r\n\r\n"
+    with pytest.raises(Refused) as caught:
+        parse_request(head, max_count=128, max_url_bytes=1024)
+    assert caught.value.code == "bad_request_line"
 
 
 # agreement with llhttp

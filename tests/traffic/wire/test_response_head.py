@@ -119,7 +119,7 @@ def test_a_head_that_goes_on_as_it_came_can_be_taken_apart() -> None:
 @pytest.mark.parametrize(
     "start",
     [b"HTTP/1.1", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 099 OK", b"HTTP/1.1 abc OK", b"HTTP/2.0 200 OK", b"HTTP/1.1200 OK", b"ICY 200 OK",
-     b"HTTP/1.1  200 OK", b"HTTP/1.1 200OK", b"", b"HTTP/1.2 200 OK", b"HTTP/1.1 200\tOK"],
+     b"HTTP/1.1  200 OK", b"HTTP/1.1 200OK", b"", b"HTTP/1.2 200 OK", b"HTTP/1.1 200 OK\nA: 1", b"HTTP/1.1 200 OK\rA: 1", b"HTTP/1.1 200\nA: 1", b"HTTP/1.1 200\tOK"],
 )  # fmt: skip
 def test_a_status_line_is_version_status_reason(start: bytes) -> None:
     with pytest.raises(UpstreamFailed) as caught:

@@ -134,6 +134,33 @@ async def test_the_client_waits_while_the_other_side_joins() -> None:
     peer.close()
 
 
+async def test_a_client_that_was_full_before_holds_the_other_side_back() -> None:
+    pair = Pair(joined=False)
+    pair.tunnel.client.is_full = True
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    await pair.tunnel.join(ours)
+    there = pair.tunnel.upstream.transport
+    assert there is not None and not there.is_reading()
+    pair.tunnel.client.resume_writing()
+    assert there.is_reading()
+    pair.tunnel.end("")
+    await turns()
+    peer.close()
+
+
+async def test_a_side_that_does_not_take_what_came_early_holds_the_client_back() -> None:
+    pair = Pair(joined=False)
+    pair.tunnel.early = bytes(4 * 1024 * 1024)
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    await pair.tunnel.join(ours)
+    assert not pair.client.reads
+    pair.tunnel.end("stopped")
+    await turns()
+    peer.close()
+
+
 async def test_a_tunnel_that_ended_meanwhile_takes_nobody_in() -> None:
     pair = Pair(joined=False)
     ours, peer = socket.socketpair()
