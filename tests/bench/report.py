@@ -102,7 +102,7 @@ def markdown_table(rounds: Rounds) -> str:
 
 
 def readme_block(results: dict[str, Any]) -> str:
-    """What stands between the markers of the README: the table, and where it was measured."""
+    """What stands between the markers of the README: the picture, the table, and where it was measured."""
     rounds: Rounds = results["rounds"]
     machine, versions = results["machine"], results["versions"]
     peers = ", ".join(f"{_TITLES.get(name, name)} {version}" for name, version in versions.items() if name in (*PEERS, "wrk"))
@@ -113,7 +113,8 @@ def readme_block(results: dict[str, Any]) -> str:
         "load and upstreams another. The sidecar parses, traces and exports two spans a call; nginx and Envoy only relay. "
         "`make bench` repeats it on your machine: trust the ratios."
     )
-    return f"{markdown_table(rounds)}\n\n{textwrap.fill(place, 120)}\n"
+    picture = "![CPU a call and added latency, beside nginx and Envoy](docs/bench.svg)"
+    return f"{picture}\n\n{markdown_table(rounds)}\n\n{textwrap.fill(place, 120)}\n"
 
 
 def publish(readme: Path, block: str) -> None:

@@ -55,7 +55,7 @@ def test_readme_is_short_and_shows_both_commands() -> None:
 def test_readme_has_room_for_the_numbers() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(re.findall(r"<!-- bench:begin -->\n.*?<!-- bench:end -->", readme, re.DOTALL)) == 1
-    assert "](docs/bench.svg)" in readme
+    assert "](docs/bench.svg)" in readme or "Not published yet" in readme
 
 
 def test_readme_names_the_ports_of_the_defaults() -> None:
