@@ -3,9 +3,13 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
-# The first Python of these that is new enough; `make PYTHON=/path/to/python …` takes another one.
+# The first Python of these that is new enough; `make PYTHON=/path/to/python …` takes another one. A .venv keeps the Python that it was
+# made with; `make clean test PYTHON=python3.13` runs the suite on another one.
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done)
+
+# The compiler decides which protobuf the code that it writes asks for: this one is content with every protobuf from 6.31 to 7.
+PROTOC := 1.76.0
 
 # A venv is set up again when pyproject.toml has changed; otherwise a second run needs no network and no time.
 STAMP := $(shell cksum < pyproject.toml | tr ' ' -)
@@ -14,6 +18,7 @@ TEST := .venv/stamp-test-$(STAMP)
 LINT := .venv/stamp-lint-$(STAMP)
 BACKENDS := .venv-backends/stamp-$(STAMP)
 BENCH := .venv-bench/stamp-$(STAMP)
+PROTO := .venv-proto/stamp-$(PROTOC)
 
 CONFIG ?= config/sidecar.yaml
 CONFIGS := $(wildcard config/*.yaml) deploy/kubernetes/sidecar.yaml deploy/compose/config/sidecar.yaml
@@ -21,7 +26,7 @@ ARGS ?=
 # Coverage is judged over the whole suite only: `make test ARGS="tests/model -x"` leaves it out.
 COVER := $(if $(strip $(ARGS)),,--cov --cov-report=term)
 
-.PHONY: help demo test run lint validate docs bench soak test-backends clean
+.PHONY: help demo test run lint validate docs proto bench soak test-backends clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,22 +50,26 @@ validate: $(RUN) ## check every config that this repository ships
 docs: $(TEST) ## write the generated blocks of README.md and docs/ anew
 	.venv/bin/python -m tests.generated
 
+proto: $(PROTO) ## write sidecar/pb anew from proto/
+	find sidecar/pb -mindepth 1 -type d -prune -exec rm -rf {} +
+	.venv-proto/bin/python -m grpc_tools.protoc -Iproto --python_out=sidecar/pb --pyi_out=sidecar/pb $$(find proto -name '*.proto')
+
 bench: $(BENCH) ## measure against nginx and Envoy; writes the table and the picture of the README
 	.venv-bench/bin/python -m tests.bench --publish $(ARGS)
 
-soak: $(TEST) ## run the tests that take minutes
-	.venv/bin/python -m pytest -m soak --timeout=1800 $(ARGS)
+soak: $(TEST) ## run the tests that take minutes (SOAK_CALLS=… SOAK_SECONDS=… SOAK_SEED=…)
+	.venv/bin/python -m pytest -m soak --timeout=1800 -s $(or $(ARGS),tests/soak)
 
 test-backends: $(TEST) $(BACKENDS) ## run the tests against a real Arize Phoenix (installs 1 GB into .venv-backends)
 	.venv/bin/python -m pytest -m backend --timeout=300 $(ARGS)
 
 clean: ## remove the venvs and everything that was generated
-	rm -rf .venv .venv-backends .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov build dist *.egg-info
+	rm -rf .venv .venv-backends .venv-bench .venv-proto .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- venvs ---
 
-.venv/bin/python .venv-backends/bin/python .venv-bench/bin/python:
+.venv/bin/python .venv-backends/bin/python .venv-bench/bin/python .venv-proto/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where it is: make PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11" >&2; exit 1; }
 	@"$(PYTHON)" -m venv $(patsubst %/bin/python,%,$@) || { rm -rf $(patsubst %/bin/python,%,$@); \
@@ -85,3 +94,7 @@ $(BACKENDS): | .venv-backends/bin/python
 $(BENCH): | .venv-bench/bin/python
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@rm -f .venv-bench/stamp-* && touch $@
+
+$(PROTO): | .venv-proto/bin/python
+	.venv-proto/bin/python -m pip install --quiet --disable-pip-version-check 'grpcio-tools==$(PROTOC)'
+	@rm -f .venv-proto/stamp-* && touch $@

@@ -21,6 +21,7 @@ from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.model.facts import ConfigRefused, ConfigReloaded
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.telemetry import calls
+from sidecar.telemetry.detectors import Detection
 from sidecar.telemetry.pipeline import Pipelines
 from sidecar.traffic.plane import Blueprint, TrafficPlane
 
@@ -52,6 +53,7 @@ class App:
         self._read = read or (lambda: self.config)
         self._traffic = TrafficPlane(self.runtime, _blueprint(config))
         self._calls = calls.build(self.runtime)
+        self._detection = Detection(self.runtime, config.service.telemetry.resource.detectors)
         self._pipelines: Pipelines | None = None
         self._admin: Any = None  # sidecar.admin.server.AdminServer, which is imported when the proxy listens
         self.operations: Any = None  # control.operations.Operations
@@ -75,6 +77,7 @@ class App:
         except BaseException:
             await self._pipelines.stop()
             raise
+        self._detection.start()
         self._health = Health(State.STARTING, "exporters, receivers and admin are starting")
         self._rest = asyncio.create_task(self._start_rest(), name="start of the rest")
 
@@ -109,6 +112,7 @@ class App:
                 _log.warning("%d calls did not end within %s and were cut", cut, self.config.traffic.drain)
             await self._traffic.stop()
             await self._calls.stop()
+            await self._detection.stop()
             if self._pipelines is not None:
                 await self._pipelines.stop()
             await _ended(self._moving_admin)
@@ -165,6 +169,10 @@ class App:
         if pipelines is not standing:
             self._pipelines = pipelines
             await pipelines.start(standing)
+        if config.service.telemetry != old.service.telemetry:
+            await self._detection.stop()
+            self._detection = Detection(self.runtime, config.service.telemetry.resource.detectors)
+            self._detection.start()
         if config.admin != old.admin and self._has_admin:
             await _ended(self._moving_admin)
             self._moving_admin = asyncio.create_task(self._move_admin(old), name="admin moves")
@@ -235,10 +243,10 @@ class App:
         return found
 
     def health(self) -> dict[str, Health]:
-        """How the app and each of its components are, by YAML path."""
+        """How the app and each of its components are, by YAML path; telemetry that has failed is degraded, no more."""
         found = {"app": self._health, **self._traffic.health()}
         if self._pipelines is not None:
-            found |= self._pipelines.health()
+            found |= {path: _not_in_the_way(health) for path, health in self._pipelines.health().items()}
         if self._admin is not None:
             found["admin"] = self._admin.health()
         return found
@@ -246,6 +254,16 @@ class App:
     def _own_addresses(self) -> Iterable[tuple[str, int]]:
         """Where the proxy must never lead: to itself, to our receivers, and to admin."""
         return self.endpoints.values()
+
+
+def _not_in_the_way(health: Health) -> Health:
+    """
+    The same, but never a reason to keep traffic out.
+
+    Were a pod taken out of service for a backend of telemetry that is away, all pods would be, at once and by what none of
+    them needs to serve: the calls go on, and whoever watches `/readyz`, the log or the metrics sees what is lost.
+    """
+    return Health(State.DEGRADED, f"failed: {health.reason}") if health.state is State.FAILED else health
 
 
 def _blueprint(config: Config) -> Blueprint:

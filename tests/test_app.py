@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.admin.filter import Filter
 from sidecar.app import App
 from sidecar.config import Config, parse
 from sidecar.control.operations import ExchangeUnknown
@@ -23,7 +24,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def config(
-    url: str = "http://127.0.0.1:1", *, path: str = "/a/", drain: str = "2s", admin: str = "127.0.0.1:0", more: str = ""
+    url: str = "http://127.0.0.1:1", *, path: str = "/a/", drain: str = "2s", admin: str = "127.0.0.1:0", kept: int = 512, more: str = ""
 ) -> Config:
     return parse(
         f"""
@@ -32,7 +33,7 @@ traffic:
   upstreams: {{http/a: {{url: "{url}"}}}}
   routes: {{a: {{path: {path}, upstream: http/a}}}}
   drain: {drain}
-admin: {{endpoint: "{admin}"}}
+admin: {{endpoint: "{admin}", kept_exchanges: {kept}}}
 {more}
 """,
         environ={},
@@ -347,12 +348,90 @@ async def test_pipelines_change_without_losing_what_has_not_changed(stage: Stage
     assert len(spans(one)) == 2
 
 
+@pytest.mark.parametrize("at", ["start", "reload"])
+async def test_telemetry_that_cannot_start_is_degraded_and_keeps_no_traffic_out(stage: Stage, tmp_path: Path, at: str) -> None:
+    (folder := tmp_path / "telemetry_parts").mkdir()
+    (folder / "cannot_start.py").write_text("""
+from dataclasses import dataclass
+
+from sidecar.model.spec import Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Spec):
+    pass
+
+
+class Exporter:
+    def consume(self, batch):
+        return False
+
+    async def start(self):
+        raise OSError("no such backend")
+
+
+def build(name, config, runtime):
+    return Exporter()
+""")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        broken = config(stage.upstream.url, more="""
+receivers: {traffic: {}}
+exporters: {telemetry_parts.cannot_start: {}}
+service: {pipelines: {traces: {receivers: [traffic], exporters: [telemetry_parts.cannot_start]}}}
+""")
+    app = await stage.starts(broken if at == "start" else config(stage.upstream.url))
+    if at == "reload":
+        await app.reload(broken)
+    status, shown = await stage.admin_says(b"/readyz")
+    assert (status, shown["ready"]) == (200, True)
+    assert shown["components"]["exporters.telemetry_parts.cannot_start"] == {
+        "ready": True, "state": "degraded", "reason": "failed: OSError: no such backend",
+    }  # fmt: skip
+    await stage.serves()
+
+
+async def test_spans_wait_for_the_detectors_that_the_config_names(stage: Stage, tmp_path: Path) -> None:
+    def named(detectors: str) -> Config:
+        telemetry = f"telemetry: {{resource: {{detectors: [{detectors}]}}}}, pipelines:"
+        return config(stage.upstream.url, more=traces(file, flush="1ms").replace("pipelines:", telemetry))
+
+    def keys(line: int) -> set[str]:
+        return {each["key"] for each in json.loads(file.read_text().splitlines()[line])["resourceSpans"][0]["resource"]["attributes"]}
+
+    file = tmp_path / "spans.jsonl"
+    app = await stage.starts(named("process, nobody"), ready=False)
+    await stage.serves()
+    await eventually(lambda: len(spans(file)) == 2, "the spans")
+    assert "process.parent_pid" in keys(0)
+    assert "os.version" not in keys(0)
+    await app.reload(named("os"))
+    await stage.serves()
+    await eventually(lambda: len(spans(file)) == 4, "the spans")
+    assert "process.parent_pid" not in keys(-1)
+    assert "os.version" in keys(-1)
+
+
 async def test_admin_moves_when_its_endpoint_changes(stage: Stage, free_port: Callable[[], int]) -> None:
     app = await stage.starts()
     port = free_port()
     await app.reload(config(stage.upstream.url, admin=f"127.0.0.1:{port}"))
     await eventually(lambda: app.endpoints.get("admin") == ("127.0.0.1", port), "admin on its new port")
     assert (await stage.admin_says(b"/readyz"))[0] == 200
+
+
+async def test_what_admin_remembers_outlives_its_reload_within_the_new_bound(stage: Stage, free_port: Callable[[], int]) -> None:
+    app = await stage.starts()
+    for number in range(3):
+        await stage.serves(b"/a/%d" % number)
+    await eventually(lambda: len(app.runtime.services["admin.exchanges"].latest(Filter(limit=9))) == 3, "three finished exchanges")
+    moved = config(stage.upstream.url, admin=f"127.0.0.1:{free_port()}", kept=2)
+    await app.reload(moved)
+    await eventually(lambda: app.endpoints.get("admin") == (moved.admin.host, moved.admin.port), "the new place")
+    _, shown = await stage.admin_says(b"/api/v1/exchanges?state=finished")
+    assert [(each["path"], len(each["attempts"])) for each in shown["exchanges"]] == [("/a/2", 1), ("/a/1", 1)]
+    await stage.serves(b"/a/3")
+    await eventually(lambda: app.runtime.services["admin.exchanges"].latest(Filter(limit=1))[0]["path"] == "/a/3", "the next one")
 
 
 async def test_admin_stays_where_it_was_when_it_cannot_move(

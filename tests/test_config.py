@@ -143,7 +143,7 @@ connectors: {count: }
 receivers: {otlp/x: {protocls: }, traffic: "${env:GONE}"}
 processors: 5
 exporters: [debug]
-service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}, telemetry: {}}
+service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}, telemtry: {}}
 admin: {endpoint: nowhere}
 """
 
@@ -172,7 +172,7 @@ def test_all_faults_are_found_at_once_in_the_order_of_the_file() -> None:
         (15, "exporters"),
         (16, "service.pipelines.traces.receivers[0]"),
         (16, "service.pipelines.traces.exporters[0]"),
-        (16, "service.telemetry"),
+        (16, "service.telemtry"),
         (17, "admin"),
     }
 
@@ -283,8 +283,11 @@ print(sorted({name.split(".")[0] for name in sys.modules} & heavy), [name for na
     assert done.stdout.strip() == "[] []"
 
 
-def test_secrets_do_not_show_in_faults() -> None:
-    text = "traffic: {upstreams: {http/a: {url: 'http://x', proxy: '${env:PROXY}'}}}"
+@pytest.mark.parametrize(
+    "text",
+    ["traffic: {upstreams: {http/a: {url: 'http://x', proxy: '${env:PROXY}'}}}", "traffic: {proxy: {url: '${env:PROXY}'}}"],
+)
+def test_secrets_do_not_show_in_faults(text: str) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         parse(text, environ={"PROXY": "ftp://user:hunter2@proxy"})
     assert "hunter2" not in str(caught.value)

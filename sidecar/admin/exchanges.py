@@ -6,22 +6,20 @@ somebody asks. Rings, followers and their queues have bounds, and so has the tex
 """
 
 import asyncio
-import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
+from sidecar.admin import events
 from sidecar.admin.filter import Filter
 from sidecar.admin.refusals import AdminRefused
 from sidecar.admin.showing import shown_exchange
-from sidecar.model.facts import AttemptFinished, ExchangeFinished, Passage
+from sidecar.model.facts import MOST_TEXT, AttemptFinished, ExchangeFinished, Passage
 from sidecar.runtime.runtime import Runtime
 
 KEPT_EXCHANGES = 512
-KEPT_ATTEMPTS = 1024
-MOST_TEXT = 4096
-"""Characters of both targets of a call that are kept with a fact; of longer ones, half of it each."""
+KEPT_ATTEMPTS = 2 * KEPT_EXCHANGES
 
 MOST_FOLLOWERS = 8
 FOLLOWER_QUEUE = 1024
@@ -30,6 +28,18 @@ FOLLOWER_QUEUE = 1024
 HEARTBEAT_S = 15.0
 PACE_S = 0.05
 """Between two writes to a follower, so that a busy sidecar does not spend its time on those who look on."""
+
+
+class Forms(Protocol):
+    """How a live form is written: `events` for browsers and people, `typed` for programs."""
+
+    BEGIN: bytes
+    ALIVE: bytes
+    DROPPED: bytes
+
+    def event(self, shown: dict[str, Any]) -> bytes:
+        """One exchange that has finished."""
+        ...
 
 
 class Exchanges:
@@ -48,21 +58,29 @@ class Exchanges:
     def start(self) -> None:
         """Hear facts from now on."""
         if not self._end:
-            self._end = (
-                self._bus.listen((ExchangeFinished,), self._exchange),
-                self._bus.listen((AttemptFinished,), self._attempt),
-            )
+            self._end = (self._bus.gather((ExchangeFinished, AttemptFinished), self._keep),)
+
+    def keep(self, most: int) -> None:
+        """Remember this many exchanges, and twice as many attempts, from now on; the oldest go where there are more."""
+        if most != self._exchanges.maxlen:
+            self._exchanges = deque(self._exchanges, maxlen=most)
+            self._attempts = deque(self._attempts, maxlen=2 * most)
 
     def stop(self) -> None:
         """Hear no more, and let every follower come to its end."""
         ends, self._end = self._end, ()
         for end in ends:
             end()
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Let every follower come to its end; what happens is still remembered."""
         for follower in self._followers:
             follower.close()
 
     def latest(self, wanted: Filter) -> list[dict[str, Any]]:
         """The finished ones that are wanted, in the form in which they are shown, newest first."""
+        self._bus.deliver()
         attempts = self._attempts_by_parent()
         found: list[dict[str, Any]] = []
         for fact in reversed(self._exchanges):
@@ -72,41 +90,43 @@ class Exchanges:
                 found.append(shown_exchange(fact, attempts.get(fact.span_id, ())))
         return found
 
-    def follow(self, wanted: Filter) -> AsyncIterator[bytes]:
-        """Server-sent events of what is wanted, from now on, after the latest `wanted.limit`; raises `AdminRefused` when full."""
+    def follow(self, wanted: Filter, forms: Forms = events) -> AsyncIterator[bytes]:
+        """What is wanted, from now on, after the latest `wanted.limit`, in this form; raises `AdminRefused` when full."""
+        self._bus.deliver()  # what has happened already belongs to the latest
         if len(self._followers) >= MOST_FOLLOWERS:
             raise AdminRefused("too_many_streams", f"{MOST_FOLLOWERS} streams are open already")
         follower = Follower(wanted)
         self._followers.add(follower)
-        return self._events(follower)
+        return self._events(follower, forms)
 
-    async def _events(self, follower: "Follower") -> AsyncIterator[bytes]:
+    async def _events(self, follower: "Follower", forms: Forms) -> AsyncIterator[bytes]:
+        event = forms.event
         try:
-            yield b"retry: 2000\n\n" + b"".join(map(_event, reversed(self.latest(follower.wanted))))
+            yield forms.BEGIN + b"".join(map(event, reversed(self.latest(follower.wanted))))
             while not follower.closed:
                 facts = await follower.take(self._heartbeat_s)
                 attempts = self._attempts_by_parent() if facts else {}
-                yield b"".join(_event(shown_exchange(fact, attempts.get(fact.span_id, ()))) for fact in facts) or b": alive\n\n"
+                yield b"".join(event(shown_exchange(fact, attempts.get(fact.span_id, ()))) for fact in facts) or forms.ALIVE
                 await asyncio.sleep(PACE_S)
             if follower.lost:
                 self.slow_clients.value += 1
-                yield b"event: dropped\ndata: {}\n\n"
+                yield forms.DROPPED
         finally:
             self._followers.discard(follower)
 
-    def _exchange(self, fact: ExchangeFinished) -> None:
-        passage = fact.passage
-        if len(passage.path) + len(passage.target) > MOST_TEXT:
-            fact = replace(fact, passage=_cut(passage))
-        self._exchanges.append(fact)
+    def _keep(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> None:
+        """Keep a batch of facts, those with long targets cut."""
+        exchanges: list[ExchangeFinished] = []
+        for fact in facts:
+            kept = replace(fact, passage=_cut(fact.passage)) if fact.passage.is_long else fact
+            if isinstance(kept, ExchangeFinished):
+                exchanges.append(kept)
+            else:
+                self._attempts.append(kept)
+        self._exchanges.extend(exchanges)
         for follower in self._followers:
-            follower.hear(fact)
-
-    def _attempt(self, fact: AttemptFinished) -> None:
-        passage = fact.passage
-        if len(passage.path) + len(passage.target) > MOST_TEXT:
-            fact = replace(fact, passage=_cut(passage))
-        self._attempts.append(fact)
+            for fact in exchanges:
+                follower.hear(fact)
 
     def _attempts_by_parent(self) -> dict[bytes, list[AttemptFinished]]:
         found: dict[bytes, list[AttemptFinished]] = {}
@@ -156,10 +176,5 @@ class Follower:
 
 
 def _cut(passage: Passage) -> Passage:
-    """The same with targets of a bounded length, and nothing that others keep with it."""
+    """The same with targets of a bounded length (half of `MOST_TEXT` each), and nothing that others keep with it."""
     return replace(passage, path=passage.path[: MOST_TEXT // 2], target=passage.target[: MOST_TEXT // 2], blocks={})
-
-
-def _event(shown: dict[str, Any]) -> bytes:
-    """One event of the stream (WHATWG HTML, server-sent events); JSON without indentation has no line break in it."""
-    return f"event: exchange\nid: {shown['span_id']}\ndata: {json.dumps(shown)}\n\n".encode()

@@ -31,7 +31,8 @@ class AdminServer:
     """
     Serves the API on TCP and, where the spec says so, on a Unix socket.
 
-    It remembers exchanges from the moment it is built. `endpoint` is the address and port that it listens on.
+    From the moment it is built exchanges are remembered, also beyond its own end: after a reload its successor shows them.
+    `endpoint` is the address and port that it listens on.
     """
 
     def __init__(self, spec: AdminSpec, runtime: Runtime, operations: Operations, views: Views) -> None:
@@ -39,7 +40,8 @@ class AdminServer:
         self._runtime = runtime
         self._operations = operations
         self._views = views
-        self._exchanges = Exchanges(runtime)
+        self._exchanges = _exchanges_of(runtime)
+        self._exchanges.keep(spec.kept_exchanges)
         self._exchanges.start()
         self._token: Token | None = None
         self._http: Any = None  # sidecar.admin.http.HttpServer, which is not to be imported here
@@ -50,7 +52,6 @@ class AdminServer:
 
     async def start(self) -> None:
         """Bind, write the token, then import aiohttp in a thread and serve; raises OSError where it cannot listen."""
-        self._exchanges.start()
         try:
             await self._start()
         except BaseException as error:
@@ -107,7 +108,7 @@ class AdminServer:
 
     async def stop(self) -> None:
         """Close listeners and connections, remove token and socket; harmless when called twice or without a start."""
-        self._exchanges.stop()
+        self._exchanges.dismiss()
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.close()
@@ -132,6 +133,14 @@ class AdminServer:
     def health(self) -> Health:
         """Whether it serves; degraded where nobody can know the token."""
         return self._health
+
+
+def _exchanges_of(runtime: Runtime) -> Exchanges:
+    """What this process remembers, whichever server shows it."""
+    if "admin.exchanges" not in runtime.services:
+        runtime.services["admin.exchanges"] = Exchanges(runtime)
+    found: Exchanges = runtime.services["admin.exchanges"]
+    return found
 
 
 def build(spec: AdminSpec, runtime: Runtime, operations: Operations, views: Views) -> AdminServer:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sidecar.model.spec import Spec
 
 _ENDPOINT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>[0-9]{1,5})")
+_MOST_KEPT = 16_384
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+")
 
 
@@ -28,11 +29,15 @@ class AdminSpec(Spec):
     """Host names by which this API may be called, beside localhost and the address itself; without port."""
     open_probes: bool = True
     """Leave /healthz, /readyz and /metrics open beyond loopback too, for the kubelet and the scraper."""
+    kept_exchanges: int = 512
+    """Exchanges that /api/v1/exchanges remembers, about 2 KiB each; a reload keeps them, the latest ones where it shrinks."""
 
     def __post_init__(self) -> None:
         found = _ENDPOINT.fullmatch(self.endpoint)
         if found is None or int(found["port"]) > 65535:
             raise ValueError(f"endpoint is an address and a port, as in '127.0.0.1:4141' or '[::1]:4141', not {self.endpoint!r}")
+        if not 0 <= self.kept_exchanges <= _MOST_KEPT:
+            raise ValueError(f"kept_exchanges is a number from 0 to {_MOST_KEPT}")
         for host in self.allow_hosts:
             if not _HOST.fullmatch(host):
                 raise ValueError(f"allow_hosts holds names without scheme and port, as in 'sidecar.example.org', not {host!r}")

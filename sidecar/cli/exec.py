@@ -6,7 +6,8 @@ Run a command with a sidecar around it, which ends when the command ends.
 
 The sidecar listens on free ports of loopback and reaches local servers too; the command is led to it by HTTP_PROXY and its kin.
 With --config, its routes, policies and pipelines hold, but not its addresses; without, everything is forwarded, and spans go
-where OTEL_EXPORTER_OTLP_ENDPOINT says. At the end a summary of the calls is written to standard error. What the command leaves
+where OTEL_EXPORTER_OTLP_ENDPOINT says. A proxy that the environment names until then is passed after the sidecar, unless the
+config has a `traffic.proxy` of its own. At the end a summary of the calls is written to standard error. What the command leaves
 running in the background is not waited for, and has no proxy any more.
 
 The exit code is the command's, 128 + n where signal n ended it, 127 where it was not found, 126 where it could not be run,
@@ -26,11 +27,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sidecar.model.authority import bracketed
 from sidecar.model.errors import ConfigFault, ConfigInvalid
-from sidecar.model.facts import ExchangeFinished, Mode
+from sidecar.model.facts import CommandFinished, ExchangeFinished, Mode
 from sidecar.model.trace import RANDOM, SAMPLED, format_traceparent, new_span_id, new_trace_id, parse_traceparent
 from sidecar.terminal.calls import Calls
-from sidecar.terminal.environment import PROXIES, pointed_at
+from sidecar.terminal.environment import as_read, corporate, pointed_at
 from sidecar.terminal.foreground import Foreground, in_foreground
 from sidecar.terminal.launch import NOT_EXECUTABLE, NOT_FOUND
 from sidecar.terminal.screen import Screen
@@ -119,10 +121,12 @@ class Wrapped:
         try:
             async with self._sidecar() as app:
                 self._foreground = Foreground(self._command, self._surroundings(app, traceparent), blocked=blocked)
+                started_ns = app.runtime.clock.wall_ns()
                 try:
                     self._code = await self._foreground.run()
                 finally:
                     self._foreground = None
+                self._finish_trace(app, traceparent, started_ns, self._code)
         except asyncio.CancelledError:
             if self._code is None:
                 raise
@@ -142,8 +146,12 @@ class Wrapped:
         from sidecar.app import App
         from sidecar.runtime.runtime import Runtime
 
-        config = around(self._read(), agent=_agent(self._command, self._environ))
-        runtime = Runtime(environ=dict(self._environ))
+        read, theirs = self._read(), corporate(self._environ)
+        if theirs:
+            whose = f"{', '.join(theirs)} says" if read.traffic.proxy.url is None else "traffic.proxy of the config says"
+            _say(f"sidecar exec: calls go on as {whose}")
+        config = around(read, agent=_agent(self._command, self._environ), by_environment=bool(theirs))
+        runtime = Runtime(environ=as_read(self._environ))
         runtime.bus.listen((ExchangeFinished,), self._count)
         app = App(config, runtime=runtime, has_admin=False)
         try:
@@ -168,15 +176,26 @@ class Wrapped:
     def _surroundings(self, app: "App", traceparent: str) -> dict[str, str]:
         listeners = [endpoint for path, endpoint in app.endpoints.items() if path.startswith("traffic.listeners.")]
         receivers = [endpoint for path, endpoint in app.endpoints.items() if path.endswith(".protocols.http")]
-        theirs = [name for name in PROXIES if self._environ.get(name)]
-        if theirs:
-            _say(f"sidecar exec: {', '.join(theirs)} replaced; a corporate proxy is named by `proxy` of an upstream")
         return pointed_at(
             self._environ,
             proxy=f"http://127.0.0.1:{listeners[0][1]}",
             otlp=f"http://localhost:{receivers[0][1]}" if receivers else "",
             traceparent=traceparent,
         )
+
+    def _finish_trace(self, app: "App", traceparent: str, started_ns: int, code: int) -> None:
+        """Tell the span that the command's own have as their parent, unless that one is our caller's."""
+        root = parse_traceparent(traceparent.encode())
+        if traceparent == self._environ.get("TRACEPARENT") or root is None:
+            return
+        runtime, command = app.runtime, self._command[0]
+        agent = _agent(self._command, self._environ)
+        runtime.bus.publish(
+            CommandFinished(
+                started_ns=started_ns, ended_ns=runtime.clock.wall_ns(), trace_id=root.trace_id, span_id=root.parent_id,
+                flags=root.flags, command=command, name=Path(command).name, agent=agent, exit_code=code,
+            )
+        )  # fmt: skip
 
     def _count(self, fact: ExchangeFinished) -> None:
         self._calls.add(
@@ -196,14 +215,15 @@ class Wrapped:
         _say(*lines)
 
 
-def around(config: "Config", *, agent: str) -> "Config":
+def around(config: "Config", *, agent: str, by_environment: bool = False) -> "Config":
     """
     The config as it holds around a command: every address is a free port of loopback, without passwords, because only the
     command will know it; local servers are reached; calls without identity are the agent's; the end does not wait long.
+    With `by_environment`, a config that names no corporate proxy takes the environment's, with its exceptions alone.
     Raises ConfigInvalid where there is no listener to lead the command to.
     """
-    from sidecar.model.spec import Duration
-    from sidecar.traffic.spec import DestinationsSpec, IdentitySpec
+    from sidecar.model.spec import Duration, Secret
+    from sidecar.traffic.spec import DestinationsSpec, IdentitySpec, ProxySpec
 
     if not config.components["traffic.listeners"]:
         raise ConfigInvalid([ConfigFault("traffic.listeners", 0, "the command needs a listener", "name one", config.source)])
@@ -215,7 +235,10 @@ def around(config: "Config", *, agent: str) -> "Config":
         section: {name: _moved(section, declared) for name, declared in components.items()}
         for section, components in config.components.items()
     }
-    traffic = replace(traffic, destinations=destinations, identity=identity, drain=drain)
+    proxy = traffic.proxy
+    if by_environment and proxy.url is None:
+        proxy = ProxySpec(url=Secret("environment"), no_proxy=(), resolve=proxy.resolve)
+    traffic = replace(traffic, destinations=destinations, identity=identity, drain=drain, proxy=proxy)
     return replace(config, traffic=traffic, components=moved)
 
 
@@ -249,7 +272,7 @@ def _traceparent(environ: Mapping[str, str]) -> str:
 
 def _destination(fact: ExchangeFinished) -> str:
     """The route's name, else scheme and authority; a tunnel says that it is one."""
-    host = f"[{fact.host}]" if ":" in fact.host else fact.host
+    host = bracketed(fact.host)
     if fact.mode is Mode.CONNECT:
         return f"{host}:{fact.port} (tunnel)"
     return fact.route or (f"{fact.scheme}://{host}:{fact.port}" if host else "(no destination)")

@@ -120,8 +120,10 @@ class Running:
             watching.cancel()
 
     def _tell_endpoints(self, app: "App") -> None:
+        from sidecar.model.authority import authority
+
         for path, (host, port) in app.endpoints.items():
-            line = f"listening {path} http://{f'[{host}]' if ':' in host else host}:{port}"
+            line = f"listening {path} http://{authority(host, port)}"
             if line not in self._told:
                 self._told.add(line)
                 print(line, flush=True)

@@ -111,10 +111,9 @@ class Agent:
             try:
                 return _open(request)
             except urllib.error.HTTPError as error:
-                with error:
-                    if error.code not in {429, 503} or attempt == MAX_RETRIES:
-                        raise
-                    wait_s = _wait_s(error)
+                if error.code not in {429, 503} or attempt == MAX_RETRIES:
+                    raise
+                wait_s = _wait_s(error)
                 _say(f"was refused with {error.code}; tries again in {wait_s:g} s, as the answer asks")
                 time.sleep(wait_s)
         raise AssertionError("the loop returns or raises")
@@ -129,7 +128,11 @@ def _request(url: str, body: bytes | None, headers: dict[str, str]) -> urllib.re
 
 
 def _open(request: urllib.request.Request) -> HTTPResponse:
-    response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310 - see above
+    try:
+        response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310 - see above
+    except urllib.error.HTTPError as error:
+        error.close()  # it is a response too; its head can be read all the same
+        raise
     return response
 
 

@@ -19,11 +19,12 @@ _MAX_SCANNED = 512  # parts between commas that are looked at, so that a header 
 _OWS = b" \t"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _OCTETS = rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*+"
-_PROPERTY = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+%b)?+" % (_TOKEN, _OCTETS)
+# Groups are not possessive: before Python 3.11.5 such a group may match what it does not (gh-106052). Nothing is tried twice.
+_PROPERTY = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+%b)?" % (_TOKEN, _OCTETS)
 
 _token = re.compile(_TOKEN).fullmatch
-_member = re.compile(rb"(%b)[ \t]*+=[ \t]*+(%b)((?:%b)*+)" % (_TOKEN, _OCTETS, _PROPERTY)).fullmatch
-_properties = re.compile(rb"(?:%b)*+" % _PROPERTY).fullmatch
+_member = re.compile(rb"(%b)[ \t]*+=[ \t]*+(%b)((?:%b)*)" % (_TOKEN, _OCTETS, _PROPERTY)).fullmatch
+_properties = re.compile(rb"(?:%b)*" % _PROPERTY).fullmatch
 _escape = re.compile(rb"%([0-9A-Fa-f]{2})")
 # Of the legal octets % has to be encoded, and + is, because some readers take it for a space.
 _unsafe = re.compile(rb"[^\x21\x23\x24\x26-\x2a\x2d-\x3a\x3c-\x5b\x5d-\x7e]")

@@ -67,7 +67,11 @@ CODES: dict[str, Code] = {
     "connect_failed": Code(502, _U, True, "Nobody accepted the connection; check address, port and network."),
     "connect_timeout": Code(504, _U, True, "The upstream did not accept in time (connect_timeout)."),
     "tls_failed": Code(502, _U, False, "TLS with the upstream failed; check its certificate, `tls.ca_file` and the server name."),
-    "proxy_failed": Code(502, _O, True, "The corporate proxy refused the tunnel; check `proxy` and its credentials."),
+    "proxy_unreachable": Code(502, _O, True, "The corporate proxy cannot be connected to; check host and port of `proxy`."),
+    "proxy_auth_failed": Code(502, _O, False, "The corporate proxy wants other credentials; check user and password in `proxy`."),
+    "proxy_denied": Code(403, _O, False, "The corporate proxy does not allow this destination; ask its owners, or see no_proxy."),
+    "proxy_timeout": Code(504, _U, True, "The corporate proxy did not reach the destination in time (connect_timeout)."),
+    "proxy_failed": Code(502, _U, True, "The corporate proxy opened no tunnel; it cannot reach the destination, or is no proxy."),
     "pool_exhausted": Code(503, _O, True, "All connections to this upstream are busy; raise max_connections or slow down."),
     "pool_timeout": Code(503, _O, True, "No connection to this upstream became free in time (pool_timeout)."),
     # what came back
@@ -82,6 +86,8 @@ CODES: dict[str, Code] = {
     "body_gone": Code(502, _S, False, "The request body was already sent on and cannot be repeated."),
     "draining": Code(503, _O, True, "The sidecar is shutting down; another one will take over."),
     "policy_failed": Code(500, _S, False, "A policy of the sidecar failed; its log has the details."),
+    "policy_timeout": Code(503, _O, True, "No policy decided in time (policy_timeout of the route)."),
+    "given_up": Code(503, _S, True, "A policy gave this attempt or response up, for another one or an answer of its own."),
     "internal": Code(500, _S, False, "The sidecar failed; its log has the details. Please report it."),
 }
 """What each code means; tests hold the documentation and the admin API against this table."""

@@ -29,23 +29,30 @@ class Permit(Protocol):
         """Give it back, or charge it; called exactly once."""
 
 
+class Head(Protocol):
+    """What an exchange knows of its request; a connection's next request may share all of it but the length."""
+
+    lines: list[bytes]
+    baggage: tuple[bytes, ...]
+
+
 class Exchange(OfPassage):
     """
     One request of the agent and its response.
 
-    `passage` says who calls what; `fields` are the request's field lines as they go on, for policies to read. `trace_id`
+    `passage` says who calls what; `head` is the request's, and `length` its Content-Length (below 0: it has none). `trace_id`
     and `span_id` are raw; `parent_id` is b"" without an agent's span. Times are `time_ns` at the start and monotonic
     nanoseconds (`_at`) for all that follows.
     """
 
     __slots__ = (
-        "_on_stop", "_permits", "attempts", "baggage", "error", "fields", "first_byte_at", "flags", "parent_id", "passage",
+        "attempts", "error", "first_byte_at", "flags", "head", "length", "on_stop", "parent_id", "passage", "permits",
         "request_bytes", "response_bytes", "settled", "span_id", "started_at", "started_ns", "status", "stopped", "trace_id",
         "tracestate",
     )  # fmt: skip
 
-    fields: list[bytes]
-    baggage: tuple[bytes, ...]
+    head: Head
+    length: int
 
     def __init__(
         self,
@@ -66,8 +73,8 @@ class Exchange(OfPassage):
         self.parent_id = parent_id
         self.flags = flags
         self.tracestate = tracestate
-        self._permits: list[Permit] | None = None
-        self._on_stop: Callable[[str], None] | None = None
+        self.permits: list[Permit] | None = None
+        self.on_stop: Callable[[str], None] | None = None
         self.stopped = self.error = ""
         self.settled = False
         self.status = self.attempts = self.request_bytes = self.response_bytes = self.first_byte_at = 0
@@ -77,23 +84,45 @@ class Exchange(OfPassage):
         """The request target as the agent sent it, without scheme and authority."""
         return self.passage.path.encode("latin-1")
 
+    @property
+    def fields(self) -> list[bytes]:
+        """The request line and the field lines as they came, without those for one hop, the trace and the identity; a copy."""
+        lines = self.head.lines.copy()
+        if self.length < 0:
+            return lines
+        for place, line in enumerate(lines):
+            if line[:15].lower() == b"content-length:":
+                lines[place] = line[:15] + b" %d" % self.length  # the line is that of the first request with this head
+        return lines
+
+    @property
+    def baggage(self) -> tuple[bytes, ...]:
+        """The values of the request's baggage fields."""
+        return self.head.baggage
+
     def holds(self, permit: Permit) -> None:
-        """Keep what was taken until the end of the exchange."""
-        if self._permits is None:
-            self._permits = []
-        self._permits.append(permit)
+        """Keep what was taken until the end of the exchange; where that has been, it is settled at once."""
+        if self.settled:
+            permit.settle(self._outcome())
+            return
+        if self.permits is None:
+            self.permits = []
+        self.permits.append(permit)
+
+    def _outcome(self) -> Outcome:
+        return Outcome(self.status, self.error, self.request_bytes, self.response_bytes)
 
     def stop(self, reason: str) -> None:
         """End the exchange now, live streams included; `reason` is told to the agent and to the operators."""
         if self.stopped or self.settled:
             return
         self.stopped = reason
-        if self._on_stop is not None:
-            self._on_stop(reason)
+        if self.on_stop is not None:
+            self.on_stop(reason)
 
     def when_stopped(self, end: Callable[[str], None]) -> None:
         """Have the wire end the exchange when somebody calls `stop`; at once where that has happened already."""
-        self._on_stop = end
+        self.on_stop = end
         if self.stopped:
             end(self.stopped)
 
@@ -102,10 +131,9 @@ class Exchange(OfPassage):
         if self.settled:
             return
         self.settled = True
-        self._on_stop = None  # it leads back to the wire; left in place it would be a cycle for the garbage collector
-        if self._permits is not None:
-            outcome = Outcome(self.status, self.error, self.request_bytes, self.response_bytes)
-            settle_in_reverse(self._permits, outcome)
+        self.on_stop = None  # it leads back to the wire; left in place it would be a cycle for the garbage collector
+        if self.permits is not None:
+            settle_in_reverse(self.permits, self._outcome())
 
 
 class Attempt:
@@ -117,8 +145,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "_permits", "address", "connected_at", "error", "exchange", "first_byte_at", "first_byte_timeout_s", "idle_timeout_s",
-        "passage", "received_bytes", "resends", "sent_bytes", "settled", "span_id", "started_at", "status",
+        "address", "connected_at", "error", "exchange", "first_byte_at", "first_byte_timeout_s", "idle_timeout_s",
+        "passage", "permits", "received_bytes", "resends", "sent_bytes", "settled", "span_id", "started_at", "status",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, passage: Passage, span_id: bytes, started_at: int) -> None:
@@ -128,25 +156,31 @@ class Attempt:
         self.started_at = started_at
         self.resends = exchange.attempts
         exchange.attempts += 1
-        self._permits: list[Permit] | None = None
+        self.permits: list[Permit] | None = None
         self.settled = False
         self.error = self.address = ""
         self.status = self.connected_at = self.first_byte_at = self.sent_bytes = self.received_bytes = 0
         self.first_byte_timeout_s = self.idle_timeout_s = 0.0
 
     def holds(self, permit: Permit) -> None:
-        """Keep what was taken until the end of the attempt."""
-        if self._permits is None:
-            self._permits = []
-        self._permits.append(permit)
+        """Keep what was taken until the end of the attempt; where that has been, it is settled at once."""
+        if self.settled:
+            permit.settle(self._outcome())
+            return
+        if self.permits is None:
+            self.permits = []
+        self.permits.append(permit)
+
+    def _outcome(self) -> Outcome:
+        return Outcome(self.status, self.error, self.sent_bytes, self.received_bytes)
 
     def settle(self) -> None:
         """Tell everything that is held how the attempt ended; a second call does nothing."""
         if self.settled:
             return
         self.settled = True
-        if self._permits is not None:
-            settle_in_reverse(self._permits, Outcome(self.status, self.error, self.sent_bytes, self.received_bytes))
+        if self.permits is not None:
+            settle_in_reverse(self.permits, self._outcome())
 
 
 def settle_in_reverse(permits: list[Permit], outcome: Outcome) -> None:

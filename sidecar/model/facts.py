@@ -7,6 +7,10 @@ tidy test see to that, because a frozen dataclass costs eight times as much to m
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, final
+
+MOST_TEXT = 4096
+"""Characters of both targets of a call that a record should hold."""
 
 
 class Purpose(StrEnum):
@@ -53,6 +57,13 @@ class Passage:
     purpose: Purpose
     blocks: dict[object, bytes] = field(default_factory=dict, compare=False, repr=False)
     """Bytes that others have derived from this passage, by a key of their own; they are few and live as long as it does."""
+    counted: dict[int, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Where calls of this passage are counted, by status, and by its complement (`~status`) for attempts."""
+    is_long: bool = field(default=False, init=False, compare=False, repr=False)
+    """Whether both targets together are longer than what a record that is kept should hold."""
+
+    def __post_init__(self) -> None:
+        self.is_long = len(self.path) + len(self.target) > MOST_TEXT
 
 
 class OfPassage:
@@ -111,6 +122,7 @@ class OfPassage:
         return self.passage.purpose
 
 
+@final
 @dataclass(slots=True)
 class AttemptFinished(OfPassage):
     """
@@ -145,6 +157,7 @@ class AttemptFinished(OfPassage):
         return self.passage.target
 
 
+@final
 @dataclass(slots=True)
 class ExchangeFinished(OfPassage):
     """
@@ -173,6 +186,26 @@ class ExchangeFinished(OfPassage):
     def path(self) -> str:
         """The target as the agent sent it, without scheme and authority."""
         return self.passage.path
+
+
+@dataclass(slots=True)
+class CommandFinished:
+    """
+    A command that ran with a sidecar around it has ended, and with it the trace whose root it was.
+
+    `command` is the first word of its command line, `name` the file name in it; `exit_code` is 128 + n where signal n ended
+    it. Ids are raw bytes, as in `ExchangeFinished`; `agent` is who its calls are said to come from.
+    """
+
+    started_ns: int
+    ended_ns: int
+    trace_id: bytes
+    span_id: bytes
+    flags: int
+    command: str
+    name: str
+    agent: str
+    exit_code: int
 
 
 @dataclass(slots=True)

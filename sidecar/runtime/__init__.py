@@ -10,4 +10,5 @@ Floor 3. A component is a module (or package) with `Config` (a `model.spec.Spec`
     reading.py      from what was written to specs (settings.py), faults with path, line and hint
     references.py   what the parts of a config say about each other
     tree.py         specs as plain trees: to be shown without secrets, to be compared
+    trust.py        whose certificates our TLS clients believe
 """

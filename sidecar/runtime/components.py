@@ -104,8 +104,13 @@ def _is_name(name: str) -> bool:
 
 def types(section: str) -> list[str]:
     """The types that a section knows, sorted, without importing any; empty where the section has no code yet."""
+    return modules_in(SECTIONS[section])
+
+
+def modules_in(name: str) -> list[str]:
+    """The modules of a package, sorted, without importing any; empty where there is no such package."""
     try:
-        package = importlib.util.find_spec(SECTIONS[section])
+        package = importlib.util.find_spec(name)
     except ModuleNotFoundError:
         return []
     if package is None or package.submodule_search_locations is None:

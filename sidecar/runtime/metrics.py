@@ -32,11 +32,12 @@ class Counter:
 class Gauge:
     """A number that goes up and down; `read` replaces `value` where the number is known only when asked."""
 
-    __slots__ = ("read", "value")
+    __slots__ = ("read", "shown", "value")
 
     def __init__(self, read: Callable[[], float] | None = None) -> None:
         self.value: float = 0
         self.read = read
+        self.shown: list[Callable[[], float]] = []
 
 
 class Histogram:
@@ -71,12 +72,19 @@ class Family:
 
 
 class Metrics:
-    """Every metric of the process; asking again for the same name and labels returns the same one, so it outlives a reload."""
+    """
+    Every metric of the process; asking again for the same name and labels returns the same one, so it outlives a reload.
 
-    def __init__(self) -> None:
+    `before_reading` is called before all are shown: whoever counts in batches is up to date then.
+    """
+
+    def __init__(self, before_reading: Callable[[], None] | None = None) -> None:
         self._families: dict[str, Family] = {}
+        self._before_reading = before_reading
 
     def __iter__(self) -> Iterator[Family]:
+        if self._before_reading is not None:
+            self._before_reading()
         return iter(sorted(self._families.values(), key=lambda family: family.name))
 
     def counter(self, name: str, help: str, **labels: str) -> Counter:  # noqa: A002 - as above
@@ -92,6 +100,31 @@ class Metrics:
         if read is not None:
             found.read = read
         return found
+
+    def show(self, name: str, help: str, read: Callable[[], float], **labels: str) -> Callable[[], None]:  # noqa: A002 - as above
+        """
+        Show a number as long as its owner lives, and return what ends that; a second call of it does nothing.
+
+        In a reload an old owner and a new one stand beside each other: the one that came last is asked, and when it goes (the
+        change failed) the other one again. The gauge goes with the last of them.
+        """
+        gauge = self.gauge(name, help, read=read, **labels)
+        gauge.shown.append(read)
+
+        def end() -> None:
+            if read in gauge.shown:
+                gauge.shown.remove(read)
+                gauge.read = gauge.shown[-1] if gauge.shown else None
+                if not gauge.shown:
+                    self._remove(name, gauge)
+
+        return end
+
+    def _remove(self, name: str, gauge: Gauge) -> None:
+        family = self._families[name]
+        family.series = {labels: metric for labels, metric in family.series.items() if metric is not gauge}
+        if not family.series:
+            del self._families[name]
 
     def histogram(self, name: str, help: str, *, bounds: tuple[float, ...] = DURATION_BOUNDS_S, **labels: str) -> Histogram:  # noqa: A002 - as above
         """The histogram of this name and these labels."""

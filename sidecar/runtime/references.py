@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sidecar.model.spec import Spec
-from sidecar.runtime.components import Declared, closest
+from sidecar.runtime.components import Declared, closest, modules_in
 from sidecar.runtime.document import Document, KeyPath, path_text
 
 Components = Mapping[str, Mapping[str, Declared]]
@@ -18,6 +18,7 @@ Components = Mapping[str, Mapping[str, Declared]]
 def check_references(document: Document, components: Components, admin: Any) -> None:
     """Note in the document every reference, order and address that is wrong; `admin` is its spec, or None where it has faults."""
     _check_routes(document, components)
+    _check_dialects(document)
     _check_pipelines(document, components)
     _check_endpoints(document, components, admin)
 
@@ -83,6 +84,16 @@ def _check_policies(document: Document, path: KeyPath, policies: Any, declared: 
             document.fault(here, f"{name!r} has to stand before {outer!r}", order)
         else:
             outer, outer_stage = name, stage
+
+
+def _check_dialects(document: Document) -> None:
+    """What an upstream of ours says that its endpoint speaks has a module in sidecar/dialects; they are found by listing."""
+    known = modules_in("sidecar.dialects")
+    for name, upstream in _at(document, "traffic", "upstreams").items():
+        dialect = upstream.get("dialect") if isinstance(upstream, dict) else None
+        is_foreign = "." in name.partition("/")[0]  # what its settings mean is its own business
+        if isinstance(dialect, str) and dialect not in known and not is_foreign:
+            document.fault(("traffic", "upstreams", name, "dialect"), f"unknown dialect {dialect!r}", closest(dialect, known))
 
 
 def _check_pipelines(document: Document, components: Components) -> None:

@@ -5,6 +5,7 @@ opentelemetry.io/docs/specs/semconv/http/http-spans. Each function gives whole f
 b"" for what is not known.
 """
 
+from sidecar.model.authority import authority, bracketed
 from sidecar.model.errors import CODES, Fault
 from sidecar.model.facts import Purpose
 from sidecar.telemetry.redaction import redacted_target
@@ -79,13 +80,11 @@ def outcome(error_type: str, error: str) -> bytes:
 
 def full_url(scheme: str, host: str, port: int, target: str) -> bytes:
     """url.full, without credentials; only the authority for CONNECT, which has no scheme (RFC 9112 section 3.2.3)."""
-    authority = f"[{host}]" if ":" in host else host
     if not scheme:
-        return text_attribute("url.full", f"{authority}:{port}")
-    if port != (443 if scheme == "https" else 80):
-        authority = f"{authority}:{port}"
+        return text_attribute("url.full", authority(host, port))
+    where = authority(host, port) if port != (443 if scheme == "https" else 80) else bracketed(host)
     shown = redacted_target(target) if target.startswith(("/", "?")) else ""
-    return text_attribute("url.full", f"{scheme}://{authority}{shown}")
+    return text_attribute("url.full", f"{scheme}://{where}{shown}")
 
 
 def text(key: str, value: str) -> bytes:

@@ -3,20 +3,24 @@ Every call in numbers, sampled or not: the HTTP metrics of OpenTelemetry's seman
 
 `http.server.request.duration` counts exchanges, `http.client.request.duration` attempts (semantic conventions v1.44, HTTP
 metrics, with the route's name as `sidecar_route`, as in the spans); `calls.*` count calls and bytes by agent, attempts and
-bytes by upstream, and errors by code. All series that a fact touches are found with two look-ups; methods, agents and hosts
-come from outside, so each table has a bound, and whoever comes when it is full shares the series with `overflow="true"`.
+bytes by upstream, and errors by code. What a call adds to is kept with its passage, so that the next one finds it at once;
+methods, agents and hosts come from outside, so each table has a bound, and whoever comes when it is full shares the series
+with `overflow="true"`.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sidecar.model.facts import AttemptFinished, ConfigReloaded, ExchangeFinished, Mode
+from sidecar.model.facts import AttemptFinished, ConfigReloaded, ExchangeFinished, Mode, Passage
 from sidecar.runtime.metrics import DURATION_BOUNDS_S, Counter, Histogram, Metrics
 from sidecar.runtime.runtime import Runtime
 from sidecar.telemetry.attributes import KNOWN_METHODS, client_error_type, server_error_type
 
 MOST_SERIES = 500
 """Entries of each table; a histogram of 20 lines makes 10,000 lines of a scrape from them."""
+
+_BOUNDS_NS = tuple(round(bound * 1e9) for bound in DURATION_BOUNDS_S)
+_MOST_KEPT = 32  # of one passage: an upstream that answers with more statuses is playing games
 
 _OVERFLOW = {"overflow": "true"}
 _GATEWAY = Mode.GATEWAY
@@ -25,11 +29,10 @@ _GATEWAY = Mode.GATEWAY
 class _Timed:
     """How long calls of one kind took, and how many of them ended with an error of the sidecar's."""
 
-    __slots__ = ("counts", "duration", "errors")
+    __slots__ = ("duration", "errors")
 
-    def __init__(self, duration: Histogram, errors: Counter) -> None:
+    def __init__(self, duration: Histogram, errors: Counter | None) -> None:
         self.duration = duration
-        self.counts = duration.counts
         self.errors = errors
 
 
@@ -44,6 +47,19 @@ class _Moved:
         self.back = back
 
 
+class _Series:
+    """All that one call adds to."""
+
+    __slots__ = ("back", "calls", "counts", "duration", "there")
+
+    def __init__(self, timed: _Timed, moved: _Moved) -> None:
+        self.duration = timed.duration
+        self.counts = timed.duration.counts
+        self.calls = moved.calls
+        self.there = moved.there
+        self.back = moved.back
+
+
 class CallMetrics:
     """
     Hears `ExchangeFinished` and `AttemptFinished` from the moment it is built until `stop`.
@@ -54,14 +70,12 @@ class CallMetrics:
     def __init__(self, runtime: Runtime) -> None:
         self._services = runtime.services
         self._metrics = runtime.metrics
-        self._no_error = Counter()  # adding to nobody's counter is cheaper than asking whether to
         self._served: dict[tuple[str, str, int, str, str, bool], _Timed] = {}
         self._sent: dict[tuple[str, str, int, int, str], _Timed] = {}
         self._agents: dict[tuple[str, int], _Moved] = {}
         self._upstreams: dict[tuple[str, int], _Moved] = {}
         self._end: tuple[Callable[[], None], ...] = (
-            runtime.bus.listen((ExchangeFinished,), self._exchange),
-            runtime.bus.listen((AttemptFinished,), self._attempt),
+            runtime.bus.gather((ExchangeFinished, AttemptFinished), self._count),
             runtime.bus.listen((ConfigReloaded,), self._reloaded),
         )
 
@@ -74,36 +88,42 @@ class CallMetrics:
     def _reloaded(self, fact: ConfigReloaded) -> None:
         self._served.clear()  # the routes' prefixes may be others now; every series that was there goes on
 
-    def _exchange(self, fact: ExchangeFinished) -> None:
+    def _count(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> None:
+        series: _Series | None
+        for fact in facts:
+            if isinstance(fact, ExchangeFinished):
+                series = fact.passage.counted.get(fact.status)
+                if series is None or fact.error:
+                    series = self._exchange(fact)
+                series.there.value += fact.request_bytes
+                series.back.value += fact.response_bytes
+            else:
+                series = fact.passage.counted.get(~fact.status)
+                if series is None or fact.error:
+                    series = self._attempt(fact)
+                series.there.value += fact.sent_bytes
+                series.back.value += fact.received_bytes
+            series.calls.value += 1
+            took_ns = fact.ended_ns - fact.started_ns
+            series.counts[bisect_left(_BOUNDS_NS, took_ns)] += 1  # Histogram.observe, without the call
+            if took_ns > 0:  # else the wall clock was put back meanwhile
+                series.duration.sum += took_ns * 1e-9
+
+    def _exchange(self, fact: ExchangeFinished) -> _Series:
+        """What an exchange adds to; one without an error is found in its passage the next time."""
         status, passage = fact.status, fact.passage
         # whether, not which mode: hashing an enum's member is a call
         key = (passage.method, passage.scheme, status, passage.route, fact.error, passage.mode is _GATEWAY)
         timed = self._served.get(key) or self._serve(key)
-        seconds = (fact.ended_ns - fact.started_ns) * 1e-9
-        if seconds < 0:  # the wall clock was put back meanwhile
-            seconds = 0.0
-        timed.counts[bisect_left(DURATION_BOUNDS_S, seconds)] += 1  # Histogram.observe, without the call
-        timed.duration.sum += seconds
-        timed.errors.value += 1
         moved = self._agents.get((passage.agent, status // 100)) or self._agent(passage.agent, status)
-        moved.calls.value += 1
-        moved.there.value += fact.request_bytes
-        moved.back.value += fact.response_bytes
+        return _kept(passage, status, timed, moved)
 
-    def _attempt(self, fact: AttemptFinished) -> None:
+    def _attempt(self, fact: AttemptFinished) -> _Series:
         status, passage = fact.status, fact.passage
         key = (passage.method, passage.host, passage.port, status, fact.error)
         timed = self._sent.get(key) or self._send(key)
-        seconds = (fact.ended_ns - fact.started_ns) * 1e-9
-        if seconds < 0:  # the wall clock was put back meanwhile
-            seconds = 0.0
-        timed.counts[bisect_left(DURATION_BOUNDS_S, seconds)] += 1
-        timed.duration.sum += seconds
-        timed.errors.value += 1
         moved = self._upstreams.get((passage.upstream, status // 100)) or self._upstream(passage.upstream, status)
-        moved.calls.value += 1
-        moved.there.value += fact.sent_bytes
-        moved.back.value += fact.received_bytes
+        return _kept(passage, ~status, timed, moved)
 
     def _serve(self, key: tuple[str, str, int, str, str, bool]) -> _Timed:
         method, scheme, status, route, error, is_gateway = key
@@ -138,9 +158,9 @@ class CallMetrics:
             self._sent[key] = timed
         return timed
 
-    def _errors(self, of: str, code: str) -> Counter:
+    def _errors(self, of: str, code: str) -> Counter | None:
         if not code:
-            return self._no_error
+            return None
         return self._metrics.counter("calls.errors", "Calls that the sidecar itself ended with an error.", of=of, code=code)
 
     def _agent(self, agent: str, status: int) -> _Moved:
@@ -156,6 +176,15 @@ class CallMetrics:
         if not full:
             self._upstreams[(upstream, status // 100)] = moved
         return moved
+
+
+def _kept(passage: Passage, key: int, timed: _Timed, moved: _Moved) -> _Series:
+    series = _Series(timed, moved)
+    if timed.errors is not None:
+        timed.errors.value += 1
+    elif len(passage.counted) < _MOST_KEPT:
+        passage.counted[key] = series
+    return series
 
 
 def build(runtime: Runtime) -> CallMetrics:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from sidecar.model.spec import Secret, Spec
 from sidecar.runtime.runtime import Runtime
+from sidecar.runtime.trust import verifying_context
 from sidecar.telemetry.signals import Signal
 
 Compression = Literal["gzip", "none"]
@@ -132,7 +133,10 @@ def checked_url(url: str) -> str:
 def is_loopback(host: str) -> bool:
     """Whether the name or address means this very machine."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:  # what Python before 3.13 does not look at
+            address = address.ipv4_mapped
+        return address.is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
 
@@ -155,8 +159,7 @@ def written_headers(text: str) -> dict[str, Secret]:
 
 def ssl_context(tls: TlsSpec) -> ssl.SSLContext:
     """A context with these files, or the system's authorities; reads files, so call it in a thread."""
-    context = ssl.create_default_context(cafile=tls.ca_file or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = verifying_context(tls.ca_file)
     if tls.cert_file:
         context.load_cert_chain(tls.cert_file, tls.key_file or None)
     if tls.insecure_skip_verify:

@@ -126,10 +126,9 @@ class SendingQueue:
         self._items = self._size_bytes = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        gauge = runtime.metrics.gauge
-        gauge(f"{path}.queue_size", "Items that wait for the backend.", read=lambda: self._items, exporter=name)
-        gauge(f"{path}.queue_capacity", "Items that may wait.", read=lambda: queue.queue_size, exporter=name)
-        gauge(f"{path}.queue_bytes", "Bytes that wait for the backend.", read=lambda: self._size_bytes, exporter=name)
+        self._path = path
+        self._metrics = runtime.metrics
+        self._shown: list[Callable[[], None]] = []
 
     def offer(self, batch: Batch) -> bool:
         """Take the batch, also before `start`, or drop it, count it and return False."""
@@ -150,6 +149,16 @@ class SendingQueue:
         """Begin to send."""
         if self._task is None and not self._delivery.is_stopping:
             self._task = asyncio.create_task(self._run(), name=f"sending queue of {self._name}")
+            self._show()
+
+    def _show(self) -> None:
+        """Not before the start: what a reload builds and then does not take must not be seen."""
+        show, path, name = self._metrics.show, self._path, self._name
+        self._shown = [
+            show(f"{path}.queue_size", "Items that wait for the backend.", lambda: self._items, exporter=name),
+            show(f"{path}.queue_capacity", "Items that may wait.", lambda: self._queue.queue_size, exporter=name),
+            show(f"{path}.queue_bytes", "Bytes that wait for the backend.", lambda: self._size_bytes, exporter=name),
+        ]
 
     async def stop(self) -> None:
         """Send what waits, for at most `stop_timeout_s` and while the backend takes it; drop and count the rest."""
@@ -165,6 +174,8 @@ class SendingQueue:
             self._items -= line.items
             self._size_bytes -= line.size_bytes
             self._lines[signal] = _Line()
+        for end in self._shown:
+            end()
 
     def health(self) -> Health:
         """Degraded, with the reason and since when, while the backend does not take what it is sent."""

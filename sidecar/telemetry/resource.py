@@ -3,7 +3,8 @@ Who we are: the resource that stands above all our own spans.
 
 Read from the environment as the OpenTelemetry specification says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES:
 opentelemetry.io/docs/specs/otel/resource/sdk), from the process, and from Kubernetes' downward API (environment, or files
-mounted at /etc/podinfo), of which the SDK's own detectors know nothing.
+mounted at /etc/podinfo), of which the SDK's own detectors know nothing. What those find out, where they are asked for
+(detectors.py), comes on top and never replaces anything.
 """
 
 import logging
@@ -11,6 +12,7 @@ import os
 import re
 import secrets
 import socket
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +20,7 @@ from urllib.parse import unquote
 
 import sidecar
 from sidecar.runtime.runtime import Runtime
-from sidecar.telemetry.wire import int_attribute, text_attribute
+from sidecar.telemetry.wire import field, utf8, varint
 
 SERVICE_NAME = "agent-sre-sidecar"
 """service.name where nobody chose one."""
@@ -37,17 +39,27 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _LABEL = re.compile(r'([^=\s]+)="((?:[^"\\]|\\.)*)"')
 _MOST_FILE_BYTES = 64 * 1024
 
-Attributes = dict[str, str | int]
+_SERVICE = "telemetry.resource"
+
+Value = str | bool | int | float | tuple[str | bool | int | float, ...]
+Attributes = dict[str, Value]
 
 _log = logging.getLogger(__name__)
 
 
 def resource_of(runtime: Runtime) -> Attributes:
-    """The attributes of this process; the same for every component, and over reloads."""
-    found: Attributes = runtime.services.setdefault("telemetry.resource", {})
-    if not found:
-        found.update(attributes(runtime.environ))
+    """The attributes of this process; the same for every component, and over reloads. Another mapping means that they changed."""
+    if _SERVICE not in runtime.services:
+        runtime.services[_SERVICE] = attributes(runtime.environ)
+    found: Attributes = runtime.services[_SERVICE]
     return found
+
+
+def enrich(runtime: Runtime, detected: Attributes) -> None:
+    """Add what detectors have found out, instead of what earlier ones had; what we know by ourselves wins."""
+    own: Attributes = runtime.services.setdefault(f"{_SERVICE}.own", resource_of(runtime))
+    if {**detected, **own} != resource_of(runtime):
+        runtime.services[_SERVICE] = {**detected, **own}
 
 
 def attributes(environ: Mapping[str, str], *, pod_info: Path = _POD_INFO) -> Attributes:
@@ -92,10 +104,20 @@ def written_attributes(text: str) -> dict[str, str]:
 
 def serialized(attributes: Attributes) -> bytes:
     """The attributes as an opentelemetry.proto.resource.v1.Resource."""
-    return b"".join(
-        int_attribute(key, value, number=1) if isinstance(value, int) else text_attribute(key, value, number=1)
-        for key, value in attributes.items()
-    )
+    return b"".join(field(1, field(1, utf8(key)) + field(2, _any_value(value))) for key, value in attributes.items())
+
+
+def _any_value(value: Value) -> bytes:
+    """An opentelemetry.proto.common.v1.AnyValue."""
+    if isinstance(value, str):
+        return field(1, utf8(value))
+    if isinstance(value, bool):
+        return b"\x10\x01" if value else b"\x10\x00"
+    if isinstance(value, int):
+        return b"\x18" + varint(min(max(value, -(2**63)), 2**63 - 1) % 2**64)  # two's complement
+    if isinstance(value, float):
+        return b"\x21" + struct.pack("<d", value)
+    return field(5, b"".join(field(1, _any_value(each)) for each in value))
 
 
 def _uuid4() -> str:

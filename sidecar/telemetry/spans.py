@@ -2,13 +2,14 @@
 Facts become OTLP spans: one SERVER span an exchange, one CLIENT span an attempt, written as protobuf bytes.
 
 A span lasts until the last byte. What seldom changes (name, attributes, status: see attributes.py) is one cached block of
-bytes for each combination; what always changes (ids, times, sizes) is packed around it. About one microsecond a span.
+bytes for each combination, the span's opening; what always changes (ids, times, sizes) follows, and has the same length in
+each common span: so the opening begins with the length of the whole, and one pack writes the rest. Half a microsecond a span.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from sidecar.model.facts import AttemptFinished, ExchangeFinished, Mode, Passage, Purpose
+from sidecar.model.facts import AttemptFinished, ExchangeFinished, Mode, Purpose
 from sidecar.telemetry import attributes as http
 from sidecar.telemetry.redaction import redacted_query
 from sidecar.telemetry.wire import Cache, double_attribute, field, int_attribute, text_attribute, utf8, varint
@@ -19,10 +20,23 @@ _KIND_SERVER, _KIND_CLIENT = b"\x30\x02", b"\x30\x03"
 # span, an attempt's is the exchange's.
 _PARENT_REMOTE, _PARENT_LOCAL = 0x300, 0x100
 
-# Fields 1 (16 bytes), 2 and 4 (8 bytes), 7 and 8 (fixed64), 16 (fixed32) of a Span, and an attribute with a double.
+# `size + _SIZES[size >> 7]` is the size's varint, padded to four bytes, as a little-endian number. Readers have to take that:
+# protobuf bounds a varint at ten bytes and wants no shortest form; Perfetto (protozero) pads all its lengths likewise. Sizes
+# hardly repeat, but their upper bits do; those up to 512 KiB are here, and a larger body takes so long that it may cost more.
+_SIZES = tuple((0x808080 | (upper & 0x7F) << 8 | upper >> 7 << 16) - (upper << 7) for upper in range(2**12))
+
+# An opening is the tag and length of the span, its block, and its flags with the tag of trace_id.
+_SPAN_TAG, _FLAGS = struct.Struct("<BI"), struct.Struct("<2sI2s")
+_BLOCK_AT, _FLAGS_AT = _SPAN_TAG.size, -_FLAGS.size
+
+# What follows it: fields 1 (its 16 bytes), 2 and 4 (8 bytes), 7 and 8 (fixed64) of a Span, and attributes with a double and
+# two sizes.
 _FIRST_BYTE, _CONNECT = (double_attribute(key, 0.0)[:-8] for key in ("sidecar.first_byte_s", "sidecar.connect_s"))
-_HEAD = struct.Struct(f"<2s16s2s8s2s8sBQBQ2sI{len(_FIRST_BYTE)}sd")
-_IDS, _PARENT, _TIMES = struct.Struct("<2s16s2s8s"), struct.Struct("<2s8s"), struct.Struct("<BQBQ2sI")
+_SENT, _RECEIVED = (int_attribute(f"http.{part}.body.size", 2**28 - 1)[:-4] for part in ("request", "response"))
+_NUMBERS = struct.Struct(f"<BQBQ{len(_FIRST_BYTE)}sd{len(_SENT)}sI{len(_RECEIVED)}sI")
+_CHANGING = struct.Struct(f"<16s2s8s2s8s{_NUMBERS.format[1:]}")
+_AFTER_BLOCK = _FLAGS.size + _CHANGING.size
+_IDS, _PARENT, _TIMES = struct.Struct("<16s2s8s"), struct.Struct("<2s8s"), struct.Struct("<BQBQ")
 _CONNECT_FIELD = struct.Struct(f"<{len(_CONNECT)}sd")
 _LATEST_NS = 2**64 - 1
 
@@ -45,69 +59,84 @@ class SpanWriter:
         self._scope = field(1, field(1, b"sidecar.traffic") + field(2, utf8(scope_version)))
         self._schema = field(3, http.SCHEMA_URL.encode())
         self._routes = routes or {}
-        # Calls with the same head on one connection find their block in their passage; others here, and where paths never
+        # Calls with the same head on one connection find their opening in their passage; others here, and where paths never
         # repeat, everything but the path still comes from `rests`.
-        self._server_blocks: Cache[_ServerKey] = Cache(self._server_block, limit=1024, most_bytes=4096, weight=_texts)
-        self._client_blocks: Cache[_ClientKey] = Cache(self._client_block, limit=1024, most_bytes=4096, weight=_texts)
+        self._server_blocks: Cache[_ServerKey] = Cache(self._server_block, limit=1024, most_bytes=4096, weight=_path_length)
+        self._client_blocks: Cache[_ClientKey] = Cache(self._client_block, limit=1024, most_bytes=4096, weight=_target_length)
         self._server_rests: Cache[_ServerKey] = Cache(self._server_rest, limit=256, most_bytes=4096, weight=_texts)
         self._client_rests: Cache[_ClientKey] = Cache(_client_rest, limit=256, most_bytes=4096, weight=_texts)
         self._tasks: Cache[str] = Cache(_task, limit=256, most_bytes=4096, weight=len)
-        self._prefixes: Cache[int] = Cache(_span_prefix, limit=4096, most_bytes=64, weight=int.bit_length)
-        self._sizes = _Sizes()
 
     def request(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> bytes:
         """
         A serialized ExportTraceServiceRequest with a span for each fact.
 
-        Give it at most 64 facts a loop turn: it holds the loop for about a microsecond a span.
+        Give it at most 64 facts a loop turn: it holds the loop for half a microsecond for each, and for three or four
+        where the opening has to be written first.
         """
-        prefixes = self._prefixes
-        parts = [b"", self._resource, b"", self._scope]
-        size = len(self._scope) + len(self._schema)
+        spans = b"".join((self._scope, *self._written(facts), self._schema))
+        scope = b"\x12" + varint(len(spans))
+        size = len(self._resource) + len(scope) + len(spans) + len(self._schema)
+        return b"".join((b"\x0a", varint(size), self._resource, scope, spans, self._schema))
+
+    def _written(self, facts: Iterable[ExchangeFinished | AttemptFinished]) -> list[bytes]:
+        """
+        The spans of a ScopeSpans, in pieces.
+
+        For speed it says the same twice: no call, and in each place attributes of one class only, which CPython finds faster.
+        """
+        parts: list[bytes] = []
+        changing, sizes, first_byte, sent, received = _CHANGING.pack, _SIZES, _FIRST_BYTE, _SENT, _RECEIVED
         for fact in facts:
-            span = self._server(fact) if fact.__class__ is ExchangeFinished else self._client(fact)  # type: ignore[arg-type]  # isinstance costs more
-            prefix = prefixes[len(span)]
-            size += len(prefix) + len(span)
-            parts.append(prefix)
-            parts.append(span)
-        parts[2] = b"\x12" + varint(size)  # one join at the end: each copy of a batch costs as much as a few spans
-        parts[0] = b"\x0a" + varint(len(self._resource) + len(parts[2]) + size + len(self._schema))
-        parts.append(self._schema)
-        parts.append(self._schema)
-        return b"".join(parts)
+            try:
+                if type(fact) is ExchangeFinished:
+                    if fact.parent_id and fact.first_byte_s and not fact.tracestate:
+                        parts += fact.passage.blocks.get(
+                            (self, fact.status, fact.error, fact.flags)
+                        ) or self._open_server(fact), changing(
+                            fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id,
+                            0x39, fact.started_ns, 0x41, fact.ended_ns, first_byte, fact.first_byte_s,
+                            sent, fact.request_bytes + sizes[fact.request_bytes >> 7],
+                            received, fact.response_bytes + sizes[fact.response_bytes >> 7],
+                        )  # fmt: skip
+                        continue
+                elif fact.parent_id and fact.first_byte_s and not fact.tracestate and not fact.connect_s:
+                    parts += fact.passage.blocks.get(
+                        (self, fact.status, fact.error, fact.flags, fact.address, fact.resends)
+                    ) or self._open_client(fact), changing(
+                        fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id,
+                        0x39, fact.started_ns, 0x41, fact.ended_ns, first_byte, fact.first_byte_s,
+                        sent, fact.sent_bytes + sizes[fact.sent_bytes >> 7],
+                        received, fact.received_bytes + sizes[fact.received_bytes >> 7],
+                    )  # fmt: skip
+                    continue
+            except (IndexError, struct.error):
+                pass  # a number that is too large for this: `span` can write it
+            span = self.span(fact)
+            parts += _span_tag(len(span)), span
+        return parts
 
     def span(self, fact: ExchangeFinished | AttemptFinished) -> bytes:
         """A serialized Span; ids are taken as they are, so they have to be 16 and 8 bytes long, as facts promise."""
-        return self._server(fact) if isinstance(fact, ExchangeFinished) else self._client(fact)
-
-    def _server(self, fact: ExchangeFinished) -> bytes:
-        key = (self, fact.status, fact.error)
-        block = fact.passage.blocks.get(key) or self._passing_server(fact, key)
-        sent, received = fact.request_bytes, fact.response_bytes
-        sent_key, _, sent_lows, sent_rest = self._sizes[sent >> 7]
-        _, received_key, received_lows, received_rest = self._sizes[received >> 7]
+        blocks = fact.passage.blocks
+        if type(fact) is ExchangeFinished:
+            opening = blocks.get((self, fact.status, fact.error, fact.flags)) or self._open_server(fact)
+            sent, received, connect_s = fact.request_bytes, fact.response_bytes, 0.0
+        else:
+            key = (self, fact.status, fact.error, fact.flags, fact.address, fact.resends)
+            opening = blocks.get(key) or self._open_client(fact)
+            sent, received, connect_s = fact.sent_bytes, fact.received_bytes, fact.connect_s
+        block = opening[_BLOCK_AT:]
+        if not fact.parent_id:  # and so none that is remote
+            block = block[:_FLAGS_AT] + _FLAGS.pack(b"\x85\x01", fact.flags & 0xFF | _PARENT_LOCAL, b"\x0a\x10")
         return b"".join(
             (
-                _head(fact, _PARENT_REMOTE), sent_key, sent_lows[sent & 0x7F], sent_rest,
-                received_key, received_lows[received & 0x7F], received_rest, block, _tracestate(fact.tracestate),
+                block, _changing(fact, sent, received), _tracestate(fact.tracestate) if fact.tracestate else b"",
+                _CONNECT_FIELD.pack(_CONNECT, connect_s) if connect_s else b"",
             )
         )  # fmt: skip
 
-    def _client(self, fact: AttemptFinished) -> bytes:
-        key = (self, fact.status, fact.error, fact.address, fact.resends)
-        block = fact.passage.blocks.get(key) or self._passing_client(fact, key)
-        sent, received = fact.sent_bytes, fact.received_bytes
-        sent_key, _, sent_lows, sent_rest = self._sizes[sent >> 7]
-        _, received_key, received_lows, received_rest = self._sizes[received >> 7]
-        return b"".join(
-            (
-                _head(fact, _PARENT_LOCAL), sent_key, sent_lows[sent & 0x7F], sent_rest,
-                received_key, received_lows[received & 0x7F], received_rest, block, _tracestate(fact.tracestate),
-                _CONNECT_FIELD.pack(_CONNECT, fact.connect_s) if fact.connect_s else b"",
-            )
-        )  # fmt: skip
-
-    def _passing_server(self, fact: ExchangeFinished, key: object) -> bytes:
+    def _open_server(self, fact: ExchangeFinished) -> bytes:
         passage = fact.passage
         block = self._server_blocks[
             (
@@ -115,9 +144,10 @@ class SpanWriter:
                 passage.client.rpartition(":")[0], passage.route, passage.agent, passage.purpose, fact.status, fact.error,
             )
         ]  # fmt: skip
-        return _kept(passage, key, block + self._tasks[passage.task])
+        opening = _opening(block, self._tasks[passage.task], fact.flags & 0xFF | _PARENT_REMOTE)
+        return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags), opening)
 
-    def _passing_client(self, fact: AttemptFinished, key: object) -> bytes:
+    def _open_client(self, fact: AttemptFinished) -> bytes:
         passage = fact.passage
         block = self._client_blocks[
             (
@@ -125,7 +155,8 @@ class SpanWriter:
                 passage.agent, passage.purpose, fact.status, fact.error, fact.resends,
             )
         ]  # fmt: skip
-        return _kept(passage, key, block + self._tasks[passage.task])
+        opening = _opening(block, self._tasks[passage.task], fact.flags & 0xFF | _PARENT_LOCAL)
+        return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags, fact.address, fact.resends), opening)
 
     def _server_block(self, key: _ServerKey) -> bytes:
         rest = self._server_rests[(*key[:5], "", *key[6:])]
@@ -153,70 +184,62 @@ class SpanWriter:
         return self._client_rests[(*key[:4], "", *key[5:])] + url
 
 
-def _kept(passage: Passage, key: object, block: bytes) -> bytes:
-    """The block, which stays with its passage from now on."""
-    if len(passage.blocks) >= _MOST_BLOCKS:
-        passage.blocks.clear()
-    passage.blocks[key] = block
-    return block
+def _span_tag(length: int) -> bytes:
+    """Tag and length of a span, as field 2 of a ScopeSpans; `_BLOCK_AT` bytes for each below 512 KiB."""
+    if length >> 7 >= len(_SIZES):
+        return b"\x12" + varint(length)
+    return _SPAN_TAG.pack(0x12, length + _SIZES[length >> 7])
 
 
-class _Sizes(dict[int, tuple[bytes, bytes, tuple[bytes, ...], bytes]]):
-    """
-    The two attributes with body sizes in pieces: `request_key + lows[size & 0x7F] + rest`, found under `size >> 7`.
-
-    Sizes of bodies hardly repeat, but their upper bits do: so there is next to no miss, and no varint to compute. It is
-    emptied when full. Sizes beyond 64 bits become about the largest that there is.
-    """
-
-    __slots__ = ()
-
-    def __missing__(self, upper: int) -> tuple[bytes, bytes, tuple[bytes, ...], bytes]:
-        rest = varint(min(max(upper, 0), _UPPERMOST)) if upper else b""
-        request_key, response_key = _BEFORE_SIZES[len(rest)]
-        if len(self) >= _SIZES_KEPT:
-            self.clear()
-        found = self[upper] = (request_key, response_key, _LOWS_CONTINUED if upper else _LOWS, rest)
-        return found
+def _opening(block: bytes, task: bytes, flags: int) -> bytes:
+    length = len(block) + len(task) + _AFTER_BLOCK  # below 512 KiB: texts are cut at MAX_TEXT_CHARS
+    tag = _SPAN_TAG.pack(0x12, length + _SIZES[length >> 7])
+    return b"".join((tag, block, task, _FLAGS.pack(b"\x85\x01", flags, b"\x0a\x10")))
 
 
-def _before_number(key: str, length: int) -> bytes:
-    """A KeyValue with an integer up to, and without, the `length` bytes of its varint."""
-    return int_attribute(key, 1 << 7 * (length - 1))[:-length]
+def _kept(blocks: dict[object, bytes], key: object, opening: bytes) -> bytes:
+    """The opening, which stays with its passage from now on."""
+    if len(blocks) >= _MOST_BLOCKS:
+        blocks.clear()
+    blocks[key] = opening
+    return opening
 
 
-_BEFORE_SIZES = tuple(
-    (_before_number("http.request.body.size", length), _before_number("http.response.body.size", length))
-    for length in range(1, 10)
-)
-_LOWS = tuple(bytes((low,)) for low in range(0x80))
-_LOWS_CONTINUED = tuple(bytes((low | 0x80,)) for low in range(0x80))
-_UPPERMOST = (2**63 - 1) >> 7
-_SIZES_KEPT = 4096  # all sizes up to 512 KiB
-
-
-def _head(fact: ExchangeFinished | AttemptFinished, parent: int) -> bytes:
+def _changing(fact: ExchangeFinished | AttemptFinished, sent: int, received: int) -> bytes:
+    """What follows an opening, whatever there is of it."""
     if fact.parent_id and fact.first_byte_s:
         try:
-            return _HEAD.pack(
-                b"\x0a\x10", fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id, 0x39, fact.started_ns,
-                0x41, fact.ended_ns, b"\x85\x01", fact.flags & 0xFF | parent, _FIRST_BYTE, fact.first_byte_s,
+            return _CHANGING.pack(
+                fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id, 0x39, fact.started_ns, 0x41, fact.ended_ns,
+                _FIRST_BYTE, fact.first_byte_s, _SENT, sent + _SIZES[sent >> 7], _RECEIVED, received + _SIZES[received >> 7],
             )  # fmt: skip
-        except struct.error:
-            pass  # a time that 64 bits cannot hold: a broken clock must not cost the rest of the batch
-    return _rarer_head(fact, parent if fact.parent_id else _PARENT_LOCAL)
-
-
-def _rarer_head(fact: ExchangeFinished | AttemptFinished, parent: int) -> bytes:
-    started, ended = (min(max(time, 0), _LATEST_NS) for time in (fact.started_ns, fact.ended_ns))
+        except (IndexError, struct.error):
+            pass
     return b"".join(
         (
-            _IDS.pack(b"\x0a\x10", fact.trace_id, b"\x12\x08", fact.span_id),
+            _IDS.pack(fact.trace_id, b"\x12\x08", fact.span_id),
             _PARENT.pack(b"\x22\x08", fact.parent_id) if fact.parent_id else b"",
-            _TIMES.pack(0x39, started, 0x41, ended, b"\x85\x01", fact.flags & 0xFF | parent),
-            double_attribute("sidecar.first_byte_s", fact.first_byte_s) if fact.first_byte_s else b"",
+            _numbers(fact.started_ns, fact.ended_ns, fact.first_byte_s, sent, received),
         )
     )
+
+
+def _numbers(started_ns: int, ended_ns: int, first_byte_s: float, sent: int, received: int) -> bytes:
+    if first_byte_s:
+        try:
+            return _NUMBERS.pack(
+                0x39, started_ns, 0x41, ended_ns, _FIRST_BYTE, first_byte_s,
+                _SENT, sent + _SIZES[sent >> 7], _RECEIVED, received + _SIZES[received >> 7],
+            )  # fmt: skip
+        except (IndexError, struct.error):
+            pass  # a time that 64 bits cannot hold: a broken clock must not cost the rest of the batch
+    return b"".join(
+        (
+            _TIMES.pack(0x39, min(max(started_ns, 0), _LATEST_NS), 0x41, min(max(ended_ns, 0), _LATEST_NS)),
+            double_attribute("sidecar.first_byte_s", first_byte_s) if first_byte_s else b"",
+            int_attribute("http.request.body.size", sent), int_attribute("http.response.body.size", received),
+        )
+    )  # fmt: skip
 
 
 def _client_rest(key: _ClientKey) -> bytes:
@@ -237,13 +260,18 @@ def _task(task: str) -> bytes:
 
 def _tracestate(tracestate: bytes) -> bytes:
     if len(tracestate) < 0x80 and tracestate.isascii():
-        return b"\x1a%c%b" % (len(tracestate), tracestate) if tracestate else b""
+        return b"\x1a%c%b" % (len(tracestate), tracestate)
     return field(3, tracestate.decode("ascii", "replace").encode())
-
-
-def _span_prefix(length: int) -> bytes:
-    return b"\x12" + varint(length)
 
 
 def _texts(key: tuple[object, ...]) -> int:
     return sum(len(part) for part in key if isinstance(part, str))
+
+
+def _path_length(key: _ServerKey) -> int:
+    """What a key may hold besides what is in its block anyway: of a query that is redacted, next to nothing is."""
+    return len(key[5])
+
+
+def _target_length(key: _ClientKey) -> int:
+    return len(key[4])

@@ -28,11 +28,33 @@ class PipelineSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceSpec(Spec):
+    """Who we are, beside what OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, process and pod say."""
+
+    detectors: tuple[str, ...] = ()
+    """OpenTelemetry resource detectors to ask, as in `[os, process]`; default: OTEL_EXPERIMENTAL_RESOURCE_DETECTORS, or none."""
+
+    def __post_init__(self) -> None:
+        if not all(name.strip() for name in self.detectors):
+            raise ValueError("a detector has a name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTelemetrySpec(Spec):
+    """The telemetry of the sidecar itself, under the Collector's key for it."""
+
+    resource: ResourceSpec = field(default_factory=ResourceSpec)
+    """Who stands above all our own spans."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSpec(Spec):
     """The telemetry plane as a whole."""
 
     pipelines: dict[str, PipelineSpec] = field(default_factory=dict)
     """By id: `traces`, `metrics` or `logs`, with a name after a slash where there are several of one signal."""
+    telemetry: OwnTelemetrySpec = field(default_factory=OwnTelemetrySpec)
+    """Our own telemetry."""
 
     def __post_init__(self) -> None:
         for name in self.pipelines:

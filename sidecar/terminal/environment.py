@@ -8,6 +8,8 @@ METADATA = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
 """Both cases of letters: curl reads only the lower ones, some programs only the upper ones."""
+FALLBACKS = ("ALL_PROXY", "all_proxy")
+"""What counts for other schemes, and where none of those is set; replaced where it is set, so that nothing leads past."""
 
 
 def pointed_at(environ: Mapping[str, str], *, proxy: str, traceparent: str, otlp: str = "") -> dict[str, str]:
@@ -19,7 +21,7 @@ def pointed_at(environ: Mapping[str, str], *, proxy: str, traceparent: str, otlp
     for `localhost:PORT` than one for an IP address with a port.
     """
     changed = dict(environ)
-    changed.update(dict.fromkeys(PROXIES, proxy))
+    changed.update(dict.fromkeys((*PROXIES, *(name for name in FALLBACKS if environ.get(name))), proxy))
     exempt = _exempt(environ)
     if otlp:
         changed["OTEL_EXPORTER_OTLP_ENDPOINT"] = otlp
@@ -31,6 +33,23 @@ def pointed_at(environ: Mapping[str, str], *, proxy: str, traceparent: str, otlp
         changed.pop("TRACESTATE", None)
     changed["TRACEPARENT"] = traceparent
     return changed
+
+
+def corporate(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables that name a proxy which the user's calls had to pass until now."""
+    return tuple(name for name in (*PROXIES, *FALLBACKS) if environ.get(name))
+
+
+def as_read(environ: Mapping[str, str]) -> dict[str, str]:
+    """
+    The environment as the sidecar around a command reads it.
+
+    HTTP_PROXY counts as http_proxy does, because it is the user who has set it: no client of a web server could have.
+    """
+    read = dict(environ)
+    if environ.get("HTTP_PROXY") and not environ.get("http_proxy"):
+        read["http_proxy"] = environ["HTTP_PROXY"]
+    return read
 
 
 def _exempt(environ: Mapping[str, str]) -> list[str]:

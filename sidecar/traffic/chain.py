@@ -4,21 +4,26 @@ The policy chain of a route, compiled once.
 A *guard* is a plain function: `(exchange) -> None` above the attempt, `(attempt) -> None` from there on; it raises
 `Refused`, or takes something and leaves it with `holds`. A *filter* is `async (exchange, forward) -> response` (or with an
 attempt): it may wait, repeat, or answer itself. Neighbouring guards become one loop; a route without filters starts no task.
+
+A policy that fails in any other way than by `Refused` is logged where it stands, and heard of further out as
+`Refused("policy_failed")`.
 """
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sidecar.model.errors import Refused
 from sidecar.model.exchange import Attempt, Exchange
-
-if TYPE_CHECKING:
-    from sidecar.traffic.response import Response
+from sidecar.traffic.response import Response
 
 _log = logging.getLogger(__name__)
+
+POLICY_TIMEOUT_S = 300.0
+"""How long the filters of a route may think before they forward or answer, where the route does not say."""
 
 
 class Stage(IntEnum):
@@ -42,8 +47,30 @@ class Stage(IntEnum):
 
 ExchangeGuard = Callable[[Exchange], None]
 AttemptGuard = Callable[[Attempt], None]
-Forward = Callable[[Any], "Awaitable[Response]"]
-Filter = Callable[[Any, Forward], "Awaitable[Response]"]
+Forward = Callable[[Any], Awaitable[Response]]
+Filter = Callable[[Any, Forward], Awaitable[Response]]
+
+
+class Attempts(Protocol):
+    """Who makes, sends and ends the attempts of one exchange for a chain with filters."""
+
+    def begin(self, exchange: Exchange) -> Attempt:
+        """Make the next attempt; raises `Refused` where there may be none."""
+        ...
+
+    async def send(self, attempt: Attempt) -> Response:
+        """Send an attempt and return its response as soon as its head has come; raises `Refused`."""
+        ...
+
+    def gave(self, attempt: Attempt, response: Response) -> None:
+        """The policies at the attempt return this response, which need not be the attempt's own."""
+
+    def failed(self, attempt: Attempt, fault: BaseException) -> bool:
+        """The attempt came to nothing; True asks for one more in its place."""
+        ...
+
+    def saw(self, response: Response) -> None:
+        """A filter returns this response."""
 
 
 class Policy:
@@ -63,34 +90,43 @@ class Chain:
     The compiled policies of one route.
 
     Without filters, `admit` and `take` are the guards above and at the attempt (None where there are none). With filters,
-    `run` is the whole chain as one async function, and `admit` and `take` are None.
+    `run` is the whole chain as one async function, and `admit` and `take` are None. `policy_timeout_s` bounds how long filters
+    may think while nothing is asked of an upstream.
     """
 
-    __slots__ = ("admit", "filters", "policies", "take")
+    __slots__ = ("admit", "filters", "policies", "policy_timeout_s", "take")
 
-    def __init__(self, policies: Sequence[Policy]) -> None:
+    def __init__(self, policies: Sequence[Policy], *, policy_timeout_s: float = POLICY_TIMEOUT_S) -> None:
         self.policies = tuple(policies)
+        self.policy_timeout_s = policy_timeout_s
         self.filters = any(policy.is_filter for policy in policies)
         above = [policy.call for policy in policies if not policy.stage.is_per_attempt]
         below = [policy.call for policy in policies if policy.stage.is_per_attempt]
         self.admit: ExchangeGuard | None = None if self.filters else _one(above)
         self.take: AttemptGuard | None = None if self.filters else _one(below)
 
-    def run(self, begin: Callable[[Exchange], Attempt], send: Callable[[Attempt], "Awaitable[Response]"]) -> Forward:
-        """Compose guards and filters around `begin` (makes the attempt) and `send` (sends it); returns the outermost call."""
-        forward: Forward = send
-        attempts = [policy for policy in self.policies if policy.stage.is_per_attempt]
-        for policy in reversed(attempts):
-            forward = _around(policy, forward)
+    def run(self, attempts: Attempts) -> Forward:
+        """Compose guards and filters around `attempts`; returns the outermost call."""
+        below = [policy for policy in self.policies if policy.stage.is_per_attempt]
+        inner: Forward = attempts.send
+        for policy in reversed(below):
+            inner = _around(policy, inner, attempts)
 
-        inner = forward
+        async def attempt_it(exchange: Exchange) -> Response:
+            while True:
+                attempt = attempts.begin(exchange)
+                try:
+                    response = await inner(attempt)
+                except BaseException as fault:
+                    if not attempts.failed(attempt, fault):
+                        raise
+                else:
+                    attempts.gave(attempt, response)
+                    return response
 
-        async def attempt_it(exchange: Exchange) -> "Response":
-            return await inner(begin(exchange))
-
-        forward = attempt_it
-        for policy in reversed(self.policies[: len(self.policies) - len(attempts)]):
-            forward = _around(policy, forward)
+        forward: Forward = attempt_it
+        for policy in reversed(self.policies[: len(self.policies) - len(below)]):
+            forward = _around(policy, forward, attempts)
         return forward
 
 
@@ -100,7 +136,7 @@ def ask(guard: Callable[[Any], None], subject: Exchange | Attempt) -> None:
         guard(subject)
     except Refused:
         raise
-    except Exception:  # noqa: BLE001 - a policy may raise anything, and it is logged
+    except (Exception, asyncio.CancelledError):  # noqa: BLE001 - a policy may raise anything, and it is logged
         _log.exception("a policy of route %r failed", subject.passage.route)
         raise Refused("policy_failed") from None
 
@@ -119,25 +155,43 @@ def _one(guards: list[Callable[[Any], None]]) -> Callable[[Any], None] | None:
     return ask_all
 
 
-def _around(policy: Policy, forward: Forward) -> Forward:
+def _around(policy: Policy, forward: Forward, attempts: Attempts) -> Forward:
     call = policy.call
     if policy.is_filter:
 
-        async def filtered(subject: Any) -> "Response":
-            return await call(subject, forward)  # type: ignore[no-any-return]  # a filter returns a Response by contract
+        async def filtered(subject: Any) -> Response:
+            try:
+                response = await call(subject, forward)
+                if not isinstance(response, Response):
+                    raise TypeError(f"a filter has to return a Response, not {type(response).__name__}")
+            except Refused:
+                raise
+            except (Exception, asyncio.CancelledError) as fault:
+                if isinstance(fault, asyncio.CancelledError) and _is_cancelled():
+                    raise  # the call is over; otherwise something that the policy awaited was cancelled
+                _log.exception("the policy %r failed", policy.name)
+                raise Refused("policy_failed", f"the policy {policy.name} failed") from None
+            attempts.saw(response)
+            return response
 
         return filtered
 
-    async def guarded(subject: Any) -> "Response":
-        call(subject)
+    async def guarded(subject: Any) -> Response:
+        ask(call, subject)
         return await forward(subject)
 
     return guarded
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def as_policy(name: str, stage: Stage, built: Callable[..., Any]) -> Policy:
-    """Wrap what a policy's `build` returned; an async function is a filter, any other a guard."""
-    return Policy(name, stage, built, is_filter=inspect.iscoroutinefunction(built))
+    """Wrap what a policy's `build` returned; an async function, or an object called like one, is a filter, any other a guard."""
+    is_async = inspect.iscoroutinefunction(built) or inspect.iscoroutinefunction(type(built).__call__)
+    return Policy(name, stage, built, is_filter=is_async)
 
 
 EMPTY = Chain(())

@@ -8,17 +8,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from weakref import WeakSet
 
-from sidecar.model.errors import Refused
+from sidecar.model.authority import authority
+from sidecar.model.errors import ConfigFault, ConfigInvalid, Refused
 from sidecar.model.facts import Mode
 from sidecar.model.sampling import Sampler, from_environ
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic.chain import EMPTY, Chain, Policy
 from sidecar.traffic.destinations import Destinations, Endpoint
 from sidecar.traffic.router import Absolute, Route, Router, Way, read_absolute, read_authority
-from sidecar.traffic.spec import TrafficSpec
+from sidecar.traffic.spec import ProxySpec, TrafficSpec
 from sidecar.traffic.upstreams.http import Config as UpstreamConfig
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.dial import Dialer
+from sidecar.traffic.wire.look_ups import LookUps
+from sidecar.traffic.wire.proxy import Proxies, proxies_of
 from sidecar.traffic.wire.request_head import RequestHead
 from sidecar.traffic.wire.resolver import Resolver, as_literal
 
@@ -35,7 +38,7 @@ class Graph:
         self.agent = traffic.identity.agent or runtime.environ.get("SIDECAR_AGENT_ID", "")
         self.task = traffic.identity.task or runtime.environ.get("SIDECAR_AGENT_TASK_ID", "")
         self._default = traffic.default
-        self._dialer = dialer
+        self.dialer = dialer
         self._runtime = runtime
         self._unnamed: OrderedDict[tuple[str, str, int], Route] = OrderedDict()
         self._evicted: WeakSet[HttpUpstream] = WeakSet()  # alive as long as a call or a connection needs them
@@ -60,8 +63,7 @@ class Graph:
         if route is None:
             if self._default == "deny":
                 raise Refused("destination_denied", f"{host}:{port} is no configured upstream")
-            shown = f"[{host}]" if ":" in host else host
-            route = self._unnamed_route(Absolute("https", host, port, f"{shown}:{port}".encode(), b"/"))
+            route = self._unnamed_route(Absolute("https", host, port, authority(host, port).encode(), b"/"))
         if route.connect != "tunnel":
             raise Refused("connect_denied", f"{host}:{port} is not to be tunnelled")
         return Way(Mode.CONNECT, route, request.target, host, port, b"", request.target)
@@ -72,10 +74,9 @@ class Graph:
         if route is not None:
             self._unnamed.move_to_end(key)
             return route
-        shown = f"[{absolute.host}]" if ":" in absolute.host else absolute.host
-        config = UpstreamConfig(url=f"{absolute.scheme}://{shown}:{absolute.port}")
+        config = UpstreamConfig(url=f"{absolute.scheme}://{authority(absolute.host, absolute.port)}")
         upstream = HttpUpstream("", config, self._runtime, named_by_config=False)
-        upstream.reach_by(self._dialer)
+        upstream.reach_by(self.dialer)
         route = self._unnamed[key] = Route("", b"", upstream, EMPTY, "tunnel", baggage=False)
         if len(self._unnamed) > _MAX_UNNAMED:
             self._evicted.add(self._unnamed.popitem(last=False)[1].upstream)
@@ -89,6 +90,12 @@ class Graph:
             route.upstream.pool.tick(now)
         for upstream in tuple(self._evicted):
             upstream.pool.tick(now)
+
+    def reach_by(self, dialer: Dialer) -> None:
+        """Have what ends on this graph obey the destinations of the graph that follows it."""
+        self.dialer = dialer
+        for upstream in (*(route.upstream for route in self._unnamed.values()), *self._evicted):
+            upstream.reach_by(dialer)
 
     async def close(self) -> None:
         """Close the connections to destinations that no upstream names; named upstreams are closed by who built them."""
@@ -107,14 +114,25 @@ def compile_graph(
     Gives each upstream the dialer of this graph, so that address rules change for all of them at once.
     """
     spec = traffic.destinations
-    resolver = Resolver(ttl_s=float(spec.dns_ttl), timeout_s=float(spec.dns_timeout), clock=runtime.clock)
+    look_ups = runtime.services.get("traffic.look_ups")  # threads cannot be ended, so one bound holds over all reloads
+    if look_ups is None:
+        look_ups = runtime.services["traffic.look_ups"] = LookUps(runtime.metrics)
+    resolver = Resolver(
+        ttl_s=float(spec.dns_ttl), timeout_s=float(spec.dns_timeout), clock=runtime.clock, look_ups=look_ups
+    )
     destinations = Destinations(
         allow_loopback=spec.allow_loopback,
         allow_private=spec.allow_private,
         own=lambda: _own_addresses(runtime),
         configured=frozenset(_loopback_ports(upstreams.values())),
     )
-    dialer = Dialer(resolver, destinations, attempt_delay_s=float(spec.attempt_delay))
+    dialer = Dialer(
+        resolver,
+        destinations,
+        attempt_delay_s=float(spec.attempt_delay),
+        proxies=_proxies(traffic.proxy, runtime),
+        resolves_here=traffic.proxy.resolve == "here",
+    )
     for upstream in upstreams.values():
         upstream.reach_by(dialer)
     routes = [
@@ -122,7 +140,7 @@ def compile_graph(
             name,
             (route.path or "").encode(),
             upstreams[route.upstream],
-            Chain([policies[policy] for policy in route.policies]),
+            Chain([policies[policy] for policy in route.policies], policy_timeout_s=float(route.policy_timeout)),
             route.connect,
             baggage=route.baggage,
         )
@@ -130,6 +148,13 @@ def compile_graph(
     ]
     sampler, _warning = from_environ(runtime.environ)
     return Graph(traffic, routes, dialer, runtime, sampler)
+
+
+def _proxies(spec: ProxySpec, runtime: Runtime) -> Proxies:
+    try:
+        return proxies_of(spec.url, runtime.environ, spec.no_proxy)
+    except ValueError as error:
+        raise ConfigInvalid([ConfigFault("traffic.proxy.url", 0, str(error))]) from None
 
 
 def _own_addresses(runtime: Runtime) -> Iterable[Endpoint]:

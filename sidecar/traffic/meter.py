@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import AttemptFinished, ExchangeFinished, Passage
-from sidecar.model.trace import RANDOM, SAMPLED, new_span_id, new_trace_id, parse_traceparent, parse_tracestate
+from sidecar.model.trace import RANDOM, SAMPLED, new_trace_id, parse_traceparent, parse_tracestate
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
-    from sidecar.traffic.listeners.http import HttpListener
+    from sidecar.traffic.wire.listener import Listener
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _time_ns = time.time_ns
 _monotonic_ns = time.monotonic_ns
 
 
-def begin_exchange(listener: "HttpListener", passage: Passage, request: RequestHead) -> Exchange:
+def begin_exchange(listener: "Listener", passage: Passage, request: RequestHead) -> Exchange:
     """Begin an exchange for a request: ids, flags and start time, in the agent's trace where it sent one."""
     rng = listener.runtime.rng
     sampler = listener.graph.sampler
@@ -40,15 +40,17 @@ def begin_exchange(listener: "HttpListener", passage: Passage, request: RequestH
         trace_id = new_trace_id(rng)
         parent_id = tracestate = b""
         flags = RANDOM | SAMPLED if sampler(trace_id, None) else RANDOM
-    exchange = Exchange(passage, _time_ns(), _monotonic_ns(), trace_id, new_span_id(rng), parent_id, flags, tracestate)
-    exchange.fields = request.lines
-    exchange.baggage = request.baggage
+    span_id = (rng.getrandbits(64) or 1).to_bytes(8, "big")  # new_span_id, without the call
+    exchange = Exchange(passage, _time_ns(), _monotonic_ns(), trace_id, span_id, parent_id, flags, tracestate)
+    exchange.head = request
+    exchange.length = request.length
     return exchange
 
 
 def begin_attempt(exchange: Exchange, rng: random.Random) -> Attempt:
     """Begin a try at an upstream, with a span id of its own."""
-    return Attempt(exchange, exchange.passage, new_span_id(rng), _monotonic_ns())
+    span_id = (rng.getrandbits(64) or 1).to_bytes(8, "big")
+    return Attempt(exchange, exchange.passage, span_id, _monotonic_ns())
 
 
 def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> None:
@@ -75,8 +77,14 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
         (first_byte_at - started_at) / 1e9 if first_byte_at else 0.0,
         attempt.resends,
     )
-    _settle(attempt)
-    _publish(runtime, fact)
+    if attempt.permits is None:
+        attempt.settled = True
+    else:
+        _settle(attempt)
+    try:
+        runtime.bus.publish(fact)
+    except Exception:  # noqa: BLE001 - whoever hears may fail in any way, and it is logged
+        _log.exception("somebody who heard of a call failed")  # the call itself has to end
 
 
 def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
@@ -99,8 +107,15 @@ def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
         (first_byte_at - started_at) / 1e9 if first_byte_at else 0.0,
         exchange.attempts,
     )
-    _settle(exchange)
-    _publish(runtime, fact)
+    if exchange.permits is None:
+        exchange.settled = True
+        exchange.on_stop = None
+    else:
+        _settle(exchange)
+    try:
+        runtime.bus.publish(fact)
+    except Exception:  # noqa: BLE001 - as above
+        _log.exception("somebody who heard of a call failed")
 
 
 def _settle(held: Attempt | Exchange) -> None:
@@ -108,10 +123,3 @@ def _settle(held: Attempt | Exchange) -> None:
         held.settle()
     except Exception:  # noqa: BLE001 - a policy may raise anything, and it is logged
         _log.exception("a policy failed at the end of a call")  # the call itself is whole, and has to end
-
-
-def _publish(runtime: Runtime, fact: AttemptFinished | ExchangeFinished) -> None:
-    try:
-        runtime.bus.publish(fact)
-    except Exception:  # noqa: BLE001 - whoever hears may fail in any way, and it is logged
-        _log.exception("somebody who heard of a call failed")  # the call itself has to end

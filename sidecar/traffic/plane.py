@@ -81,7 +81,8 @@ class TrafficPlane:
     async def change(self, blueprint: Blueprint) -> None:
         """Take on another config; raises ConfigInvalid, and then everything is as it was."""
         assert self._graph is not None, "a plane is started before it is changed"
-        upstreams = self._build(blueprint.upstreams, self._upstreams)
+        same_way = blueprint.spec.proxy == self._blueprint.spec.proxy  # else what an upstream's connections lead to may change
+        upstreams = self._build(blueprint.upstreams, self._upstreams if same_way else {})
         listeners = self._build(blueprint.listeners, self._listeners)
         made = _only_in(upstreams, self._upstreams)
         try:
@@ -206,6 +207,8 @@ class TrafficPlane:
         old, self._graph = self._graph, graph
         assert old is not None
         self._old_graphs.append(old)
+        for earlier in self._old_graphs:
+            earlier.reach_by(graph.dialer)
         for built in self._listeners.values():
             built.thing.serve(graph)
         self._show_routes()

@@ -5,23 +5,17 @@ What a filter gets and gives: a response whose body is pushed, not iterated.
         response = await forward(exchange)
         response.through(Upper())          # a stage: data(chunk) -> bytes, end(error) -> bytes
         return response
+
+A stage may give more or fewer bytes than it gets: a response that has one goes on in chunks (to an HTTP/1.0 client: until the
+connection ends) and without the upstream's Content-Length. What is not about the framing is the filter's to mend, as in
+Content-Encoding, Content-Range, ETag or Digest of a body that it changes. Where there is no body (`has_content` is False: HEAD,
+204, 304, nothing) a stage hears its ending only, and must not give bytes.
 """
 
 from typing import Protocol
 
+from sidecar.traffic.stages import BodyStage, Stages
 from sidecar.traffic.wire.response_head import ResponseHead
-
-
-class BodyStage(Protocol):
-    """Stands between upstream and client; what it returns goes on in place of what it got."""
-
-    def data(self, chunk: bytes) -> bytes:
-        """Pass content on, changed or not; b"" holds it back (within a bound that the stage states)."""
-        ...
-
-    def end(self, error: str) -> bytes:
-        """Give the last bytes, after the last content; `error` is "" after a whole body, else why it was cut."""
-        ...
 
 
 class Source(Protocol):
@@ -35,8 +29,9 @@ class Response:
     """
     A response on its way to the agent.
 
-    `fields` are its header lines (`b"Name: value"`), for a filter to read and change; `content` is the whole body of a
-    response that a filter makes itself, and b"" for one that comes from an upstream (`head` is then what came).
+    `fields` are its header lines (`b"Name: value"`), for a filter to read and change; those that frame the message are the
+    wire's, whatever stands there. `content` is the whole body of a response that a filter makes itself, and b"" for one
+    that comes from an upstream (`head` is then what came).
     """
 
     __slots__ = ("_source", "content", "fields", "head", "stages", "status", "status_line")
@@ -46,7 +41,7 @@ class Response:
         self.status_line = f"{status} {reason}".encode()
         self.fields = fields if fields is not None else []
         self.content = content
-        self.stages: tuple[BodyStage, ...] = ()
+        self.stages = Stages()
         self.head: ResponseHead | None = None
         self._source: Source | None = None
 
@@ -61,9 +56,19 @@ class Response:
         response._source = source
         return response
 
+    @property
+    def has_content(self) -> bool:
+        """False where no byte of a body will come, so that a stage would have nothing to look at."""
+        return self.head.length != 0 if self.head is not None else bool(self.content)
+
     def through(self, stage: BodyStage) -> None:
-        """Put a stage behind those that are there already, nearer to the client."""
-        self.stages += (stage,)
+        """
+        Put a stage behind those that are there already, nearer to the client.
+
+        From the moment that the response is returned, whatever becomes of it, the stage hears its ending exactly once; on
+        a response that is over already, at once. Raises RuntimeError for one that is on its way to the client.
+        """
+        self.stages.put(stage)
 
     def drop(self) -> None:
         """Give the response up unread, before another attempt is made; harmless when called twice."""

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sidecar.model.spec import Duration, Spec
+from sidecar.model.spec import Duration, Secret, Spec
+from sidecar.traffic.wire.no_proxy import check_no_proxy
+from sidecar.traffic.wire.proxy import check_proxy
 
 Connect = Literal["tunnel", "intercept", "deny"]
 Default = Literal["forward", "tunnel", "deny"]
+Resolve = Literal["proxy", "here"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,8 @@ class RouteSpec(Spec):
     """What a CONNECT to this upstream's host and port gets."""
     baggage: bool = False
     """Pass the agent's W3C baggage on to this upstream."""
+    policy_timeout: Duration = Duration("5m")
+    """How long the policies may take to decide, while nothing is asked of the upstream."""
 
     def __post_init__(self) -> None:
         if self.path is not None and not (self.path.startswith("/") and self.path.endswith("/")):
@@ -48,6 +53,22 @@ class DestinationsSpec(Spec):
     """How long a name may take to resolve."""
     attempt_delay: Duration = Duration("250ms")
     """Head start of one address over the next (RFC 8305, Connection Attempt Delay)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySpec(Spec):
+    """The corporate proxy for whatever has none of its own: unknown destinations, tunnels, upstreams without `proxy`."""
+
+    url: Secret | None = None
+    """`http://user:password@proxy:3128`, or `environment` (HTTPS_PROXY, http_proxy, ALL_PROXY, NO_PROXY), or `direct`: none."""
+    no_proxy: tuple[str, ...] = ("localhost", "127.0.0.0/8", "::1")
+    """What is reached directly: hosts with all below them, addresses, CIDR ranges, `host:port`, or `*`."""
+    resolve: Resolve = "proxy"
+    """Who resolves names that go through a proxy: the `proxy` alone, or `here` as well, to judge the addresses first."""
+
+    def __post_init__(self) -> None:
+        check_proxy(self.url)
+        check_no_proxy(self.no_proxy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +95,7 @@ class TrafficSpec(Spec):
     """Ways through the sidecar, by name."""
     default: Default = "forward"
     """Unknown destinations: `forward` plain calls and tunnel CONNECT, only `tunnel` CONNECT, or `deny` both."""
+    proxy: ProxySpec = field(default_factory=ProxySpec)
     destinations: DestinationsSpec = field(default_factory=DestinationsSpec)
     identity: IdentitySpec = field(default_factory=IdentitySpec)
     drain: Duration = Duration("30s")

@@ -17,7 +17,7 @@ OF_PASSAGE = {field.name for field in fields(Passage)}
 def passage(changes: dict[str, Any]) -> Passage:
     """`PASSAGE` with those changes that belong to it, which are taken out of `changes`."""
     own = {name: changes.pop(name) for name in OF_PASSAGE & changes.keys()}
-    return Passage(**{**{field.name: getattr(PASSAGE, field.name) for field in fields(Passage)}, "blocks": {}, **own})
+    return Passage(**{**{field.name: getattr(PASSAGE, field.name) for field in fields(Passage) if field.init}, "blocks": {}, **own})
 
 
 def exchange_finished(number: int = 0, **changes: Any) -> ExchangeFinished:

@@ -12,11 +12,12 @@ import sidecar
 from sidecar.admin.access import Access
 from sidecar.admin.api import Api
 from sidecar.admin.exchanges import Exchanges
-from sidecar.admin.messages import Answer, Call
+from sidecar.admin.messages import PROTOBUF, Answer, Call
 from sidecar.admin.refusals import ADMIN_CODES
 from sidecar.admin.token import Token
 from sidecar.model.errors import CODES, ConfigFault, ConfigInvalid
 from sidecar.model.facts import OperationPerformed
+from sidecar.pb.agent_sre.sidecar.admin.v1.exchanges_pb2 import FollowExchangesResponse, ListExchangesResponse
 from sidecar.runtime.runtime import Health, State
 from tests.admin.app import App
 from tests.admin.seen import attempt_finished, exchange_finished, exchange_in_flight
@@ -163,6 +164,39 @@ async def test_the_stream_is_an_event_stream(api: Api, app: App, exchanges: Exch
     assert (head.content_type, head.events) == ("text/event-stream", None)
 
 
+async def test_exchanges_come_as_protobuf_to_those_who_ask_for_it(api: Api, app: App) -> None:
+    app.runtime.bus.publish(attempt_finished(0))
+    app.runtime.bus.publish(exchange_finished(0))
+    app.live = [exchange_in_flight(1)]
+    answer = await get(api, "/api/v1/exchanges", accept="application/json;q=0.5, application/x-protobuf")
+    in_json = await get(api, "/api/v1/exchanges", accept="application/x-protobuf;q=0.5, */*")
+    assert (answer.content_type, answer.headers["Vary"], in_json.headers["Vary"]) == (PROTOBUF, "Accept", "Accept")
+    read = ListExchangesResponse.FromString(answer.body)
+    assert [each.span_id.hex() for each in read.exchanges] == [each["span_id"] for each in body(in_json)["exchanges"]]
+    assert [len(each.attempts) for each in read.exchanges] == [0, 1]
+
+
+async def test_the_stream_comes_as_protobuf_to_those_who_ask_for_it(api: Api, app: App) -> None:
+    app.runtime.bus.publish(exchange_finished(0))
+    answer = await get(api, "/api/v1/exchanges/stream?limit=1", accept=PROTOBUF)
+    assert (answer.content_type, answer.headers["Vary"]) == (PROTOBUF, "Accept")
+    assert answer.events is not None
+    begin = await anext(answer.events)
+    alive, piece = begin[1 : 1 + begin[0]], begin[1 + begin[0] :]
+    assert FollowExchangesResponse.FromString(alive).WhichOneof("event") == "alive"
+    assert FollowExchangesResponse.FromString(piece[2:]).exchange.span_id == (1).to_bytes(8, "big")
+    await answer.events.aclose()  # type: ignore[attr-defined]  # it is a generator
+    head = await api.answer(replace(LOCAL, method="HEAD", target="/api/v1/exchanges/stream"))
+    assert (head.content_type, head.headers["Vary"]) == ("text/event-stream", "Accept")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/exchanges", "/api/v1/exchanges/stream"])
+async def test_exchanges_in_a_form_that_we_do_not_have_are_not_acceptable(api: Api, path: str) -> None:
+    answer = await get(api, path, accept="text/html")
+    assert (answer.status, body(answer)["error"]) == (406, "not_acceptable")
+    assert PROTOBUF in body(answer)["detail"]
+
+
 async def test_reload_returns_the_changes_and_tells_who_and_why(api: Api, app: App) -> None:
     answer = await post(api, "/api/v1/reload", b'{"reason": "new prices"}')
     assert (answer.status, body(answer)) == (200, {"changes": ["traffic.default: changed"]})
@@ -230,6 +264,11 @@ async def test_a_body_that_is_no_reason_is_refused_and_nothing_is_done(
     answer = await post(api, "/api/v1/drain", sent, content_type)
     assert (answer.status, body(answer)["error"]) == (400, "bad_body")
     assert app.done == []
+
+
+async def test_a_body_of_the_wrong_form_is_told_its_place(api: Api) -> None:
+    assert "$.reason" in body(await post(api, "/api/v1/drain", b'{"reason": 5}'))["detail"]
+    assert "byte 11" in body(await post(api, "/api/v1/drain", b'{"reason": x}'))["detail"]
 
 
 async def test_the_content_type_may_have_parameters(api: Api) -> None:

@@ -101,6 +101,22 @@ def test_a_very_long_target_is_cut_and_the_fact_of_others_is_not(runtime: Runtim
     assert whole.passage.blocks == {"mine": b"kept"}
 
 
+def test_the_latest_stay_when_less_is_kept_and_all_when_more_is(runtime: Runtime, exchanges: Exchanges) -> None:
+    for number in range(5):
+        publish(runtime, number)
+    exchanges.keep(3)
+    assert ids(exchanges.latest(ALL)) == [4, 3, 2]
+    exchanges.keep(4)
+    publish(runtime, 5)
+    publish(runtime, 6)
+    found = exchanges.latest(ALL)
+    assert ids(found) == [6, 5, 4, 3]
+    assert [len(each["attempts"]) for each in found] == [1, 1, 1, 1]
+    exchanges.keep(0)
+    publish(runtime, 7)
+    assert exchanges.latest(ALL) == []
+
+
 def test_before_start_and_after_stop_nothing_is_heard_and_both_may_be_called_twice(runtime: Runtime) -> None:
     exchanges = Exchanges(runtime)
     exchanges.stop()

@@ -19,6 +19,8 @@ from sidecar.admin.http import HttpServer
 from sidecar.admin.server import AdminServer, build
 from sidecar.admin.spec import AdminSpec
 from sidecar.admin.token import Token
+from sidecar.admin.typed import ALIVE
+from sidecar.pb.agent_sre.sidecar.admin.v1.exchanges_pb2 import FollowExchangesResponse, ListExchangesResponse
 from sidecar.runtime.metrics import Metrics
 from sidecar.telemetry.metrics import Form, exposition
 from tests.admin.app import App
@@ -45,6 +47,22 @@ async def test_an_answer_over_tcp_is_json_and_safe_in_a_browser(serving: Serving
     reply = await ask(server.endpoint)
     assert (reply.status, reply.json) == (200, {"status": "ok"})
     assert SAFE.items() <= reply.headers.items()
+
+
+async def test_exchanges_come_as_protobuf_over_the_wire_whole_and_live(serving: Serving, app: App) -> None:
+    server = await serving()
+    app.runtime.bus.publish(exchange_finished(0))
+    reply = await ask(server.endpoint, request(path="/api/v1/exchanges", accept="application/x-protobuf"))
+    assert (reply.status, reply.headers["content-type"], reply.headers["vary"]) == (200, "application/x-protobuf", "Accept")
+    assert [each.span_id for each in ListExchangesResponse.FromString(reply.body).exchanges] == [(1).to_bytes(8, "big")]
+    async with Asking(server.endpoint) as stream:
+        stream.writer.write(request(path="/api/v1/exchanges/stream", accept="application/x-protobuf"))
+        status, headers = await stream.head()
+        assert (status, headers["content-type"]) == (200, "application/x-protobuf")
+        assert await stream.chunk() == ALIVE
+        app.runtime.bus.publish(exchange_finished(1))
+        piece = await stream.chunk()
+        assert FollowExchangesResponse.FromString(piece[2:]).exchange.span_id == (2).to_bytes(8, "big")
 
 
 async def test_errors_are_json_and_safe_in_a_browser_too(serving: Serving) -> None:
@@ -139,7 +157,10 @@ async def test_metrics_arrive_whole_however_many_they_are(serving: Serving, app:
     assert reply.body.count(b"_count{") == 2000
 
 
-async def test_a_body_that_is_too_long_is_refused_before_it_is_read(serving: Serving, app: App) -> None:
+async def test_a_body_that_is_too_long_is_refused_before_it_is_read(
+    serving: Serving, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "LINGER_S", 0.1)
     server = await serving(unix_socket="")
     for sent in (
         request("POST", "/api/v1/drain", authorization=bearer(server), content_length=str(MOST_BODY_BYTES + 1)),
@@ -154,6 +175,7 @@ async def test_a_body_that_is_too_long_is_refused_before_it_is_read(serving: Ser
 
 async def test_a_body_that_does_not_come_is_not_waited_for_long(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_S", 0.05)
+    monkeypatch.setattr(http, "LINGER_S", 0.1)
     server = await serving()
     sent = request("POST", "/api/v1/drain", authorization=bearer(server), content_length="5") + b"{"
     async with Asking(server.endpoint) as asking:

@@ -32,6 +32,13 @@ def test_an_allowed_host_is_a_bare_name(host: str) -> None:
         AdminSpec(allow_hosts=(host,))
 
 
+@pytest.mark.parametrize("kept", [-1, 16_385])
+def test_what_is_kept_has_a_bound(kept: int) -> None:
+    assert AdminSpec(kept_exchanges=0).kept_exchanges == 0
+    with pytest.raises(ValueError, match="kept_exchanges is a number from 0 to 16384"):
+        AdminSpec(kept_exchanges=kept)
+
+
 def test_the_config_reads_it_and_refuses_what_it_does_not_know() -> None:
     adapter = TypeAdapter(AdminSpec)
     spec = adapter.validate_python({"endpoint": "[::1]:4000", "allow_hosts": ["sidecar.example.org"], "open_probes": False})

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +22,11 @@ from sidecar.config import parse
 from sidecar.demo.backend import Backend
 from sidecar.model.errors import ConfigInvalid
 from sidecar.model.facts import Mode
+from sidecar.runtime.runtime import Runtime
 from sidecar.terminal.environment import METADATA
 from sidecar.terminal.signals import Caught
 from tests.demo.peer import serving
+from tests.peers.proxy import CorporateProxy
 from tests.sidecar_under_test import eventually
 from tests.telemetry.facts import exchange
 from tests.terminal.console import PATIENCE_S, ROOT, WRAPPED, Console, environ, gone, is_running, on_terminal, without_terminal
@@ -207,11 +210,28 @@ async def test_spans_go_to_the_backend_of_the_environment_and_name_the_agent(
     async with backend() as (kept, url):
         ended = await run("--", "sh", "-c", f"curl -s {upstream.url}/x -o /dev/null", OTEL_EXPORTER_OTLP_ENDPOINT=url, **given)
     assert ended.code == 0
-    assert [span.kind for span in kept.spans] == ["CLIENT", "SERVER"] or [span.kind for span in kept.spans] == [
-        "SERVER",
-        "CLIENT",
-    ]
+    assert sorted(span.kind for span in kept.spans) == ["CLIENT", "INTERNAL", "SERVER"]
     assert {span.attributes["gen_ai.agent.id"] for span in kept.spans} == {agent}
+
+
+@curl
+@pytest.mark.parametrize("given", [{}, {"TRACEPARENT": TRACEPARENT}])
+async def test_the_command_is_the_root_of_a_trace_that_begins_here(run: Run, upstream: Upstream, given: dict[str, str]) -> None:
+    script = f'curl -s -H "traceparent: $TRACEPARENT" -H "x-key: $0" {upstream.url}/x -o /dev/null; echo $TRACEPARENT; exit 7'
+    async with backend() as (kept, url):
+        ended = await run("--", "sh", "-c", script, "hunter2", OTEL_EXPORTER_OTLP_ENDPOINT=url, **given)
+    _, trace_id, span_id, _ = ended.out.strip().split("-")
+    parents = {span.kind: span.parent_id.hex() for span in kept.spans}
+    assert parents["SERVER"] == span_id
+    if given:
+        assert parents.keys() == {"SERVER", "CLIENT"}, "the parent is our caller's, and theirs to tell"
+        return
+    (root,) = (span for span in kept.spans if span.kind == "INTERNAL")
+    assert (root.trace_id.hex(), root.span_id.hex(), root.parent_id) == (trace_id, span_id, b"")
+    assert (root.name, root.failed, root.attributes["process.exit.code"]) == ("sh", True, 7)
+    assert "hunter2" not in str(root.attributes)
+    (server,) = (span for span in kept.spans if span.kind == "SERVER")
+    assert root.started_ns <= server.started_ns <= server.ended_ns <= root.ended_ns
 
 
 async def test_the_commands_own_telemetry_goes_the_same_way_and_not_through_the_proxy(run: Run) -> None:
@@ -229,7 +249,7 @@ async def test_the_commands_own_telemetry_goes_the_same_way_and_not_through_the_
     async with backend() as (kept, url):
         ended = await run(*python(script), stdin=body, OTEL_EXPORTER_OTLP_ENDPOINT=url)
     assert ended.code == 0, ended.err
-    assert [span.name for span in kept.spans] == ["work"]
+    assert {span.name for span in kept.spans} == {"work", Path(sys.executable).name}
     assert "sidecar exec: no calls" in ended.err
 
 
@@ -322,9 +342,92 @@ def test_the_code_counts_even_where_nobody_reads_the_summary(tmp_path: Path, clo
     assert ended.returncode == 3
 
 
-async def test_a_corporate_proxy_that_is_replaced_is_told_without_its_password(run: Run) -> None:
-    ended = await run("--", "true", HTTPS_PROXY="http://user:hunter2@proxy.test:3128")
-    assert ended.err.startswith("sidecar exec: HTTPS_PROXY replaced; a corporate proxy is named by `proxy` of an upstream\n")
+NAMES = {"llm.test": "127.0.0.1"}
+
+
+def by_name(upstream: Upstream) -> str:
+    """The server's URL by a name that only the proxy knows."""
+    return upstream.url.replace("127.0.0.1", "llm.test")
+
+
+def login(proxy: CorporateProxy) -> str:
+    return f"http://user:hunter2@127.0.0.1:{proxy.port}"
+
+
+@curl
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+async def test_the_proxy_that_the_user_has_is_passed_after_the_sidecar(
+    run: Run, upstream: Upstream, opened: Callable[[Any], Awaitable[Any]], name: str
+) -> None:
+    proxy = await opened(CorporateProxy("user:hunter2", names=NAMES, tunnels=set()))
+    ended = await run("--", "sh", "-c", f"curl -s {by_name(upstream)}/x; env", **{name: login(proxy)})
+    assert ended.code == 0
+    assert ended.out.startswith("hello"), ended.err
+    assert proxy.lines == [f"GET {by_name(upstream)}/x HTTP/1.1".encode()]
+    assert summary(ended.err)[by_name(upstream)][:2] == ["1", "0"], "and the sidecar has seen it"
+    assert ended.err.startswith(f"sidecar exec: calls go on as {name} says\n")
+    assert "hunter2" not in ended.out + ended.err, "not even the command is told, because nothing of its leads there any more"
+
+
+@curl
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+async def test_so_are_its_tunnels(run: Run, upstream: Upstream, opened: Callable[[Any], Awaitable[Any]], name: str) -> None:
+    proxy = await opened(CorporateProxy("user:hunter2", names=NAMES))
+    url = by_name(upstream)
+    ended = await run("--", "curl", "-s", "--proxytunnel", f"{url}/x", **{name: login(proxy)})
+    assert (ended.code, ended.out) == (0, "hello"), ended.err
+    assert proxy.lines == [f"CONNECT {url.removeprefix('http://')} HTTP/1.1".encode()]
+    assert summary(ended.err)[url.removeprefix("http://") + " (tunnel)"][:2] == ["1", "0"]
+
+
+@curl
+async def test_what_the_user_exempts_does_not_come_to_that_proxy(
+    run: Run, upstream: Upstream, opened: Callable[[Any], Awaitable[Any]]
+) -> None:
+    """Where the command asks the sidecar for it all the same."""
+    proxy = await opened(CorporateProxy(names=NAMES))
+    script = f"curl -s --noproxy '' {upstream.url}/x"
+    ended = await run("--", "sh", "-c", script, HTTP_PROXY=login(proxy), NO_PROXY="127.0.0.1")
+    assert (ended.code, ended.out) == (0, "hello")
+    assert proxy.asked == []
+    assert summary(ended.err)[upstream.url][0] == "1"
+
+
+@curl
+@pytest.mark.parametrize("setting", ["direct", "the config's"])
+async def test_a_proxy_of_the_config_goes_before_the_users(
+    run: Run, upstream: Upstream, opened: Callable[[Any], Awaitable[Any]], tmp_path: Path, setting: str
+) -> None:
+    theirs, configs = await opened(CorporateProxy(names=NAMES)), await opened(CorporateProxy(names=NAMES))
+    url = "direct" if setting == "direct" else f"http://127.0.0.1:{configs.port}"
+    (tmp_path / "sidecar.yaml").write_text(f"traffic: {{proxy: {{url: '{url}', no_proxy: []}}}}\n")
+    ended = await run("--config", "sidecar.yaml", "--", "curl", "-s", f"{upstream.url}/x", HTTP_PROXY=login(theirs))
+    assert (ended.code, ended.out) == (0, "hello")
+    assert ended.err.startswith("sidecar exec: calls go on as traffic.proxy of the config says\n")
+    assert (len(theirs.asked), len(configs.asked)) == (0, 0 if setting == "direct" else 1)
+
+
+@curl
+async def test_one_inside_another_passes_both(run: Run, upstream: Upstream, opened: Callable[[Any], Awaitable[Any]]) -> None:
+    """The outer one is the inner one's corporate proxy, and has one of its own; local servers go through both as well."""
+    proxy = await opened(CorporateProxy("user:hunter2", names=NAMES))
+    script = f"curl -s {by_name(upstream)}/a; curl -s --proxytunnel {by_name(upstream)}/b"
+    ended = await run("--", *EXEC, "--", "sh", "-c", script, ALL_PROXY=login(proxy))
+    assert (ended.code, ended.out) == (0, "hellohello"), ended.err
+    assert [line.split(b" ")[0] for line in proxy.lines] == [b"GET", b"CONNECT"]
+    assert ended.err.count("sidecar exec: 2 calls to 2 destinations, 0 errors") == 2, ended.err
+    hops = [hop.split()[1][:10] for hop in upstream.seen[0].headers.getall("via")]
+    assert hops == ["agent-sre-", "agent-sre-", "corp"], "from the inside to the outside"
+    ended = await run("--", *EXEC, "--", "curl", "-s", f"{upstream.url}/c")
+    assert (ended.code, ended.out) == (0, "hello"), ended.err
+    assert ended.err.count("sidecar exec: 1 call to 1 destination, 0 errors") == 2, ended.err
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+async def test_a_proxy_that_cannot_be_spoken_to_is_not_passed_by(run: Run, name: str) -> None:
+    ended = await run("--", "sh", "-c", "echo ran", **{name: "socks5://user:hunter2@proxy.test:1080"})
+    assert (ended.code, ended.out) == (125, "")
+    assert "of the environment has to look like http://user:password@host:port" in ended.err
     assert "hunter2" not in ended.err
 
 
@@ -397,7 +500,7 @@ def wrapped(monkeypatch: pytest.MonkeyPatch, *words: str, before: Any = None, af
     async def nothing(self: command.Wrapped) -> AsyncIterator[Any]:
         if before is not None:
             await before.wait()
-        yield None
+        yield SimpleNamespace(runtime=Runtime())
         if after is not None:
             await after.wait()
 

@@ -555,6 +555,28 @@ async def test_an_http_1_0_request_is_sent_on_as_1_1_with_its_version_in_via(sta
     assert seen.one(b"via").startswith(b"1.0 ")
 
 
+async def test_an_expectation_of_http_1_0_is_ignored_and_does_not_become_one_of_1_1(stage: Stage, mode: str) -> None:
+    scene = await stage()
+    seen = await scene.passes(scene.request(b"POST", b"/x", b"Expect: 100-continue", body=b"a", version=b"HTTP/1.0"))
+    assert not seen.has(b"expect")
+    assert seen.body == b"a"
+
+
+async def test_a_trailer_that_connection_names_goes_no_further(stage: Stage, mode: str) -> None:
+    scene = await stage()
+    for _ in range(2):  # the second from memory
+        await scene.client.sends(
+            scene.request(b"POST", b"/x", b"Transfer-Encoding: chunked", b"Connection: X-Sum"),
+            b"1\r\na\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n",
+        )
+        connection = await scene.upstream.hears()
+        assert (await connection.request()).trailers == [(b"X-Other", b"2")]
+        await connection.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: x-sum\r\n\r\n")
+        await connection.sends(b"2\r\nok\r\n0\r\nX-Other: 3\r\nX-SUM: 4\r\n\r\n")
+        response = await scene.client.response()
+        assert (response.body, response.trailers) == (b"ok", [(b"X-Other", b"3")])
+
+
 async def test_an_http_1_0_request_needs_no_host(stage: Stage) -> None:
     scene = await stage()
     seen = await scene.passes(b"GET /llm/x HTTP/1.0\r\n\r\n")

@@ -296,16 +296,19 @@ async def test_resident_memory_stays_flat_with_readers_that_do_not_read(opened: 
         client = await sidecar.connects(receive_buffer=SMALL)
         clients.append(client)
         await client.sends(b"GET /llm/x HTTP/1.1\r\nHost: a\r\n\r\n")
-        connection = await upstream.hears()
+        connection = await upstream.accepts()
         await connection.request()
         await connection.sends(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * 1024 * 1024))
-        await pours(connection, b"x" * 65_536, 64 * 1024 * 1024, stalled_s=0.05)
+        await pours(connection, b"x" * 65_536, 64 * 1024 * 1024)
 
-    for _ in range(3):
-        await fills()
+    async def fill(count: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(fills())
+
+    await fill(3)
     before = sidecar.resident_bytes()
-    for _ in range(6):
-        await fills()
+    await fill(6)
     grown = sidecar.resident_bytes() - before
     for client in clients:
         client.close()

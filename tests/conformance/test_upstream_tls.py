@@ -1,17 +1,14 @@
-"""TLS towards the upstream: verified unless told otherwise, with SNI, custom CA and mutual TLS; and corporate proxies."""
+"""TLS towards the upstream: verified unless told otherwise, with SNI, custom CA and mutual TLS."""
 
 import asyncio
-import base64
 import os
 import ssl
 from typing import Any
 
-import pytest
-
 from tests.peers.authority import Authority
 from tests.peers.raw import RawUpstream
 from tests.peers.wire import TlsWire, Wire
-from tests.scene import CHUNKED, OK, Opened, Scene, Stage
+from tests.scene import CHUNKED, OK, Scene, Stage
 
 
 async def tls_scene(stage: Stage, context: ssl.SSLContext, tls: dict[str, Any], **upstream: Any) -> Scene:
@@ -172,110 +169,3 @@ async def test_a_forward_proxied_call_to_the_host_of_a_tls_upstream_is_encrypted
     scene.mode = "forward"
     seen = await scene.passes(scene.request())
     assert seen.target == b"/base/x"
-
-
-# ── a corporate proxy ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class CorporateProxy(RawUpstream):
-    """Opens tunnels for `user:p@ss`, answers 407 otherwise; `asked` keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(self._serve_tunnels)
-        self.asked: list[bytes] = []
-
-    async def _serve_tunnels(self, near: Wire) -> None:
-        near.patience_s = 60.0
-        request = await near.head()
-        self.asked.append(request.start_line)
-        if request.all(b"proxy-authorization") != [b"Basic " + base64.b64encode(b"user:p@ss")]:
-            await near.sends(b"HTTP/1.1 407 Who Are You\r\nProxy-Authenticate: Basic realm=corp\r\nContent-Length: 0\r\n\r\n")
-            await near.reads_to_end()
-            return
-        host, _, port = request.target.rpartition(b":")
-        reader, writer = await asyncio.open_connection(host.decode(), int(port))
-        await near.sends(b"HTTP/1.1 200 Connection established\r\nX-Corp: yes\r\n\r\n")
-        try:
-            async with asyncio.TaskGroup() as group:
-                back = group.create_task(self._copies_back(reader, near))
-                while True:
-                    try:
-                        writer.write(await near.reads_some())
-                    except Exception:
-                        break
-                back.cancel()
-        finally:
-            writer.close()
-            try:
-                await writer.wait_closed()
-            except (OSError, asyncio.CancelledError):
-                pass
-
-    async def _copies_back(self, reader: asyncio.StreamReader, near: Wire) -> None:
-        while data := await reader.read(65_536):
-            await near.sends(data)
-
-
-@pytest.mark.parametrize("is_tls", [True, False], ids=["https", "http"])
-async def test_an_upstream_is_reached_through_the_corporate_proxy(
-    stage: Stage, authority: Authority, opened: Opened, is_tls: bool
-) -> None:
-    corporate = await opened(CorporateProxy())
-    upstream = RawUpstream(tls=authority.server("127.0.0.1") if is_tls else None)
-    proxy = f"http://user:p%40ss@127.0.0.1:{corporate.port}"
-    scene = await stage(mode="gateway", peer=upstream, upstream={"tls": {"ca_file": authority.ca_file}, "proxy": proxy})
-    seen = await scene.passes(scene.request(b"POST", b"/x", body=b"hello"))
-    assert seen.body == b"hello"
-    assert not seen.has(b"proxy-authorization")
-    assert len(corporate.asked) == 1
-    if is_tls:
-        assert corporate.asked[0] == b"CONNECT %s HTTP/1.1" % upstream.authority.encode()
-    await scene.passes(scene.request())
-    assert len(corporate.connections) == 1
-
-
-async def test_a_corporate_proxy_that_refuses_is_a_502_of_the_operators_making(
-    stage: Stage, authority: Authority, opened: Opened
-) -> None:
-    corporate = await opened(CorporateProxy())
-    upstream = RawUpstream(tls=authority.server("127.0.0.1"))
-    proxy = f"http://user:wrong@127.0.0.1:{corporate.port}"
-    scene = await stage(mode="gateway", peer=upstream, upstream={"tls": {"ca_file": authority.ca_file}, "proxy": proxy})
-    await scene.client.sends(scene.request())
-    response = await scene.sidecar.refuses(scene.client, "proxy_failed")
-    assert b"wrong" not in response.body
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK", b"HTTP/1.1 " + b"x" * 100_000],
-    ids=["closes", "nonsense", "half", "endless"],
-)
-async def test_a_corporate_proxy_that_misbehaves_is_a_502(
-    stage: Stage, authority: Authority, opened: Opened, answer: bytes
-) -> None:
-    async def misbehaves(connection: Wire) -> None:
-        await connection.head()
-        await connection.sends_if_open(answer)
-
-    corporate = await opened(RawUpstream(misbehaves))
-    scene = await stage(
-        mode="gateway",
-        peer=RawUpstream(tls=authority.server("127.0.0.1")),
-        upstream={"proxy": f"http://127.0.0.1:{corporate.port}"},
-    )
-    await scene.client.sends(scene.request())
-    await scene.sidecar.refuses(scene.client, "proxy_failed")
-
-
-async def test_a_tunnel_to_a_route_goes_through_the_corporate_proxy_as_well(stage: Stage, opened: Opened) -> None:
-    corporate = await opened(CorporateProxy())
-    scene = await stage(mode="gateway", upstream={"proxy": f"http://user:p%40ss@127.0.0.1:{corporate.port}"})
-    await scene.client.sends(b"CONNECT %s HTTP/1.1\r\nHost: a\r\n\r\n" % scene.upstream.authority.encode())
-    assert (await scene.client.head()).status == 200
-    await scene.client.sends(b"hello")
-    far = await scene.upstream.accepts()
-    await far.saw(b"hello")
-    await far.sends(b"hi")
-    await scene.client.saw(b"hi")
-    assert len(corporate.asked) == 1

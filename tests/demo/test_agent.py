@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from aiohttp import web
@@ -114,6 +115,14 @@ async def test_a_server_that_stays_busy_is_given_up_on(
     assert capsys.readouterr().out.count("was refused with 429; tries again in 0.2 s") == agent.MAX_RETRIES
 
 
+async def test_a_refusal_is_closed_and_can_be_read_about_all_the_same() -> None:
+    async with serving(LanguageModel(pace=0).application()) as (url, _):
+        with pytest.raises(HTTPError, match="404") as caught:
+            await asyncio.to_thread(agent._get, f"{url}/nobody", {})
+    assert caught.value.fp is not None and caught.value.fp.closed
+    assert caught.value.headers["Content-Type"]
+
+
 async def test_an_answer_without_text_is_no_answer() -> None:
     async def empty(request: web.Request) -> web.Response:
         return web.Response(text=": nothing\n\n", content_type="text/event-stream")
@@ -137,7 +146,6 @@ async def test_an_answer_without_text_is_no_answer() -> None:
 def test_it_waits_as_long_as_the_answer_asks_within_reason(headers: dict[str, str], wait_s: float) -> None:
     import email.message
     import io
-    from urllib.error import HTTPError
 
     message = email.message.Message()
     for name, value in headers.items():

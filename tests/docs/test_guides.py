@@ -124,7 +124,8 @@ class Session:
 
     def __init__(self, folder: Path, model: str, free_port: Callable[[], int]) -> None:
         self.folder = folder
-        self._places = {LLM: model} | {f":{port}": f":{free_port()}" for port in (4140, 4141, 4317, 4318)}
+        self._places = {LLM: model} | {f":{port}": f":{free_port()}" for port in (4140, 4141, 4317, 4318, 8080)}
+        self._places["PORT=8080"] = f"PORT={self._places[':8080'].removeprefix(':')}"
         programs = folder / ".bin"
         programs.mkdir()
         for program, arguments in {"python": "", "sidecar": " -m sidecar"}.items():
@@ -142,7 +143,7 @@ class Session:
             "HOME": str(folder),
             "XDG_RUNTIME_DIR": str(folder),
             "OPENAI_API_KEY": "not-a-key",
-            "OPENAI_BASE_URL": f"{model}/v1",
+            "OPENAI_BASE_URL": f"{model}/v1",  # for agent.py, the reader's own
             "QUESTIONS": "2",
             "PERIOD_S": "0",
         }

@@ -37,6 +37,33 @@ def test_an_exchange_knows_what_its_passage_knows(exchange: Exchange) -> None:
     assert (exchange.agent, exchange.host, exchange.target) == ("planner", "tools", b"/a?b")
 
 
+class Asked:
+    """The head of a request, which the next request on its connection may share."""
+
+    baggage = (b"k=v",)
+
+    def __init__(self, *lines: bytes) -> None:
+        self.lines = list(lines)
+
+
+@pytest.mark.parametrize(
+    ("length", "line", "shown"),
+    [
+        (7, b"Content-Length: 512", b"Content-Length: 7"),
+        (512, b"content-LENGTH:512", b"content-LENGTH: 512"),
+        (0, b"Content-Length: 5", b"Content-Length: 0"),
+        (-2, b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+        (0, b"A: 1", b"A: 1"),
+    ],
+)
+def test_the_fields_have_the_length_of_their_own_request(exchange: Exchange, length: int, line: bytes, shown: bytes) -> None:
+    exchange.head, exchange.length = Asked(b"POST / HTTP/1.1", line, b"B: 2"), length
+    assert exchange.fields == [b"POST / HTTP/1.1", shown, b"B: 2"]
+    assert exchange.baggage == (b"k=v",)
+    exchange.fields.clear()
+    assert exchange.head.lines == [b"POST / HTTP/1.1", line, b"B: 2"], "they are shared with the next request"
+
+
 def test_permits_are_settled_last_taken_first_with_the_outcome_of_the_exchange(exchange: Exchange) -> None:
     told: list[tuple[str, Outcome]] = []
     exchange.holds(Told("first", told))
@@ -111,3 +138,31 @@ def test_what_holds_nothing_settles_too(exchange: Exchange) -> None:
     exchange.settle()
     assert attempt.settled
     assert exchange.settled
+
+
+def test_what_is_taken_after_the_end_is_settled_at_once(exchange: Exchange) -> None:
+    told: list[tuple[str, Outcome]] = []
+    attempt = Attempt(exchange, PASSAGE, b"a" * 8, 0)
+    attempt.status, attempt.error, attempt.sent_bytes = 503, "given_up", 7
+    attempt.settle()
+    attempt.holds(Told("late", told))
+    assert told == [("late", Outcome(503, "given_up", 7, 0))]
+    exchange.status, exchange.response_bytes = 200, 5
+    exchange.settle()
+    exchange.holds(Told("later", told))
+    assert told[1:] == [("later", Outcome(200, "", 0, 5))]
+    exchange.settle()
+    attempt.settle()
+    assert len(told) == 2
+
+
+def test_what_a_permit_takes_while_it_is_settled_is_settled_too(exchange: Exchange) -> None:
+    told: list[tuple[str, Outcome]] = []
+
+    class Takes:
+        def settle(self, outcome: Outcome) -> None:
+            exchange.holds(Told("inner", told))
+
+    exchange.holds(Takes())
+    exchange.settle()
+    assert [name for name, _ in told] == ["inner"]

@@ -39,7 +39,7 @@ def test_a_fact_is_past_tense_and_has_its_own_time(kind: type) -> None:
 def test_a_fact_knows_what_its_passage_knows(kind: type) -> None:
     fact = filled(kind)
     shared = {name for name, value in vars(OfPassage).items() if isinstance(value, property)}
-    assert shared == {field.name for field in dataclasses.fields(Passage)} - {"path", "target", "blocks"}
+    assert shared == {field.name for field in dataclasses.fields(Passage)} - {"path", "target", "blocks", "counted", "is_long"}
     assert all(getattr(fact, name) == getattr(PASSAGE, name) for name in shared)
 
 

@@ -1,6 +1,10 @@
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.runtime.bus import Bus
+import pytest
+
+from sidecar.runtime.bus import AT_ONCE, Bus
 
 
 @dataclass(slots=True)
@@ -96,3 +100,107 @@ def test_a_subscription_that_was_emptied_takes_facts_again_and_keeps_its_count()
     assert queue.take(1) == [Opened(0)]
     bus.publish(Opened(3))
     assert (queue.take(1), queue.dropped) == ([Opened(3)], 2)
+
+
+def numbers(batches: list[list[Opened]]) -> list[list[int]]:
+    return [[fact.number for fact in batch] for batch in batches]
+
+
+async def test_who_gathers_hears_a_full_batch_before_publish_returns() -> None:
+    bus, batches = Bus(), []
+    bus.gather([Opened], lambda facts: batches.append(list(facts)))
+    for number in range(AT_ONCE - 1):
+        bus.publish(Opened(number))
+    assert batches == []
+    bus.publish(Opened(AT_ONCE - 1))
+    assert numbers(batches) == [list(range(AT_ONCE))]
+
+
+async def test_who_gathers_hears_of_a_few_facts_soon_and_only_once() -> None:
+    bus, heard = Bus(), asyncio.Queue[list[int]]()
+    bus.gather([Opened], lambda facts: heard.put_nowait([fact.number for fact in facts]))
+    bus.publish(Opened(1))
+    bus.publish(Opened(2))
+    assert await asyncio.wait_for(heard.get(), 5) == [1, 2]
+    bus.publish(Opened(3))
+    assert await asyncio.wait_for(heard.get(), 5) == [3]
+    assert heard.empty()
+
+
+async def test_whoever_looks_has_the_rest_delivered_first() -> None:
+    bus, batches = Bus(), []
+    bus.gather([Opened, Closed], lambda facts: batches.append(list(facts)))
+    bus.publish(Opened(1))
+    bus.publish(Closed(2))
+    bus.deliver()
+    assert batches == [[Opened(1), Closed(2)]]
+    bus.deliver()
+    assert len(batches) == 1, "an empty batch is nobody's business"
+
+
+def test_without_a_loop_facts_are_delivered_at_once() -> None:
+    bus, batches = Bus(), []
+    bus.gather([Opened], lambda facts: batches.append(list(facts)))
+    bus.publish(Opened(1))
+    bus.publish(Opened(2))
+    assert numbers(batches) == [[1], [2]]
+
+
+async def test_each_gatherer_gets_its_own_types_in_their_order() -> None:
+    bus, opened, both = Bus(), [], []
+    bus.gather([Opened], opened.extend)
+    bus.gather([Closed, Opened], both.extend)
+    for fact in (Opened(1), Closed(2), Opened(3), ReallyOpened(4)):
+        bus.publish(fact)
+    bus.deliver()
+    assert opened == [Opened(1), Opened(3)]
+    assert both == [Opened(1), Closed(2), Opened(3)]
+
+
+async def test_who_stops_gathering_has_heard_all_until_then_and_nothing_after() -> None:
+    bus, heard, other = Bus(), [], []
+    end = bus.gather([Opened], heard.extend)
+    bus.publish(Opened(1))
+    end()
+    assert heard == [Opened(1)]
+    bus.gather([Opened], other.extend)
+    bus.publish(Opened(2))
+    end()
+    bus.deliver()
+    assert (heard, other) == ([Opened(1)], [Opened(2)])
+
+
+async def test_who_begins_to_gather_hears_nothing_of_before() -> None:
+    bus, early, late = Bus(), [], []
+    bus.gather([Opened], early.extend)
+    bus.publish(Opened(1))
+    bus.gather([Opened], late.extend)
+    bus.publish(Opened(2))
+    bus.deliver()
+    assert (early, late) == ([Opened(1), Opened(2)], [Opened(2)])
+
+
+async def test_a_gatherer_that_fails_keeps_the_facts_from_nobody_else() -> None:
+    bus, heard = Bus(), []
+
+    def fails(facts: Sequence[Opened]) -> None:
+        raise ValueError("broken")
+
+    bus.gather([Opened], fails)
+    bus.gather([Opened], heard.extend)
+    bus.publish(Opened(1))
+    with pytest.raises(ValueError, match="broken"):
+        bus.deliver()
+    assert heard == [Opened(1)]
+    bus.deliver()
+    assert heard == [Opened(1)]
+
+
+async def test_a_listener_and_a_gatherer_of_one_type_both_hear() -> None:
+    bus, at_once, later = Bus(), [], []
+    bus.gather([Opened], later.extend)
+    bus.listen([Opened], at_once.append)
+    bus.publish(Opened(1))
+    assert (at_once, later) == ([Opened(1)], [])
+    bus.deliver()
+    assert later == [Opened(1)]

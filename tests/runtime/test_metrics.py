@@ -34,6 +34,29 @@ def test_a_gauge_that_is_read_takes_the_newest_way_to_read_it() -> None:
     assert metrics.gauge("open", "Open ones.").read is first.read
 
 
+def test_a_number_is_shown_as_long_as_its_owner_lives() -> None:
+    metrics = Metrics()
+
+    def shown() -> dict[str, float]:
+        series = [(labels, metric) for family in metrics for labels, metric in family.series.items()]
+        return {dict(labels)["of"]: gauge.read() for labels, gauge in series if isinstance(gauge, Gauge) and gauge.read}
+
+    end_old = metrics.show("open", "Open ones.", lambda: 1, of="a")
+    end_other = metrics.show("open", "Open ones.", lambda: 7, of="b")
+    end_discarded = metrics.show("open", "Open ones.", lambda: 2, of="a")
+    assert shown() == {"a": 2, "b": 7}
+    end_discarded()
+    end_discarded()
+    assert shown() == {"a": 1, "b": 7}, "the one that stood before is asked again"
+    end_new = metrics.show("open", "Open ones.", lambda: 3, of="a")
+    end_old()
+    assert shown() == {"a": 3, "b": 7}, "the old one leaves after the new one has come"
+    end_new()
+    assert shown() == {"b": 7}
+    end_other()
+    assert not list(metrics)
+
+
 @pytest.mark.parametrize(("value", "bucket"), [(0.0, 0), (1.0, 0), (1.5, 1), (2.0, 1), (2.1, 2), (1e9, 2)])
 def test_an_observation_on_a_bound_belongs_to_that_bounds_bucket(value: float, bucket: int) -> None:
     histogram = Metrics().histogram("took_seconds", "Took.", bounds=(1.0, 2.0))

@@ -139,6 +139,21 @@ def test_a_component_stands_only_in_pipelines_of_signals_that_it_knows() -> None
     ]
 
 
+UPSTREAMS = "traffic:\n  upstreams:\n"
+
+
+def test_a_dialect_is_a_module_of_its_folder() -> None:
+    assert faults(UPSTREAMS + "    http/a: {url: http://a.test, dialect: plain}\n    http/b: {url: http://b.test}\n") == []
+    assert faults(UPSTREAMS + "    http/a: {dialect: plan}\n    http/b:\n      url: http://b.test\n      dialect: cobol\n") == [
+        "3 traffic.upstreams.http/a.dialect: unknown dialect 'plan' (did you mean 'plain'?)",
+        "6 traffic.upstreams.http/b.dialect: unknown dialect 'cobol' (known: plain)",
+    ]
+
+
+def test_what_somebody_elses_upstream_calls_a_dialect_is_its_own_business() -> None:
+    assert faults(UPSTREAMS + "    their.upstream/a: {dialect: klingon}\n    http/b: 5\n    http/c: {dialect: 5}\n") == []
+
+
 LISTENERS = "traffic:\n  listeners:\n    a: {endpoint: x}\n    b: {endpoint: x}\n"
 
 

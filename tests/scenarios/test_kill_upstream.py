@@ -147,6 +147,42 @@ async def test_an_idle_pool_survives_the_death_of_all_its_connections(stage: Sta
         assert (await client.response()).body == b"ok"
 
 
+@pytest.mark.parametrize("size_bytes", [2, 10_000])
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_an_upstream_that_closes_right_behind_its_answer_costs_nobody_a_call(stage: Stage, how: str, size_bytes: int) -> None:
+    scene = await stage()
+    post = scene.request(b"POST", b"/y", body=b"x" * size_bytes)
+    first, second = [await scene.sidecar.connects(name) for name in ("first", "second")]
+    for _ in range(20):
+        await first.sends(post)
+        connection = await scene.upstream.hears()
+        await connection.request()
+        # All of it before the sidecar reads any of it: the answer, the end behind it, and the next call.
+        connection.sock.send(OK)
+        await (connection.closes() if how == "close" else connection.resets())
+        second.sock.send(post)
+        assert (await scene.asks()).body == b"x" * size_bytes
+        for client in (first, second):
+            assert (await client.response()).body == b"ok"
+
+
+@pytest.mark.parametrize("size_bytes", [2, 10_000])
+async def test_bytes_behind_an_answer_are_never_the_answer_to_the_next_call(stage: Stage, size_bytes: int) -> None:
+    scene = await stage()
+    post = scene.request(b"POST", b"/y", body=b"x" * size_bytes)
+    poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+    for _ in range(20):
+        await scene.client.sends(post)
+        await scene.asks()
+        assert (await scene.client.response()).body == b"ok"
+        connection = scene.upstream.taken[-1]
+        # The call comes first and the bytes before the sidecar has sent it on: nobody has asked for them.
+        scene.client.sock.send(post)
+        connection.sock.send(poison)
+        assert (await scene.asks()).body == b"x" * size_bytes
+        assert (await scene.client.response()).body == b"ok"
+
+
 SERVER = """
 import http.server, sys, time
 class Slow(http.server.BaseHTTPRequestHandler):

@@ -88,3 +88,25 @@ async def test_calls_never_fail_while_configs_come_and_go(opened: Opened, free_p
             await client.sends(b"POST /llm/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
             assert (await client.response()).status == 200
             assert asyncio.get_running_loop().time() < deadline, sidecar.log
+
+
+async def test_who_has_just_connected_is_served_while_the_listeners_settings_change(
+    opened: Opened, free_port: Callable[[], int]
+) -> None:
+    upstream, port = await opened(EchoUpstream()), free_port()
+    sidecar = await opened(SidecarProcess(config(upstream.url, port), port=port))
+    closed = 0
+    for turn in range(4):
+        changed = config(upstream.url, port)
+        changed["traffic"]["listeners"]["http"]["max_header_count"] = 100 + turn
+        sidecar.rewrites(yaml.safe_dump(changed))
+        sidecar.process.send_signal(signal.SIGHUP)
+        for _ in range(10):
+            client = await sidecar.connects()
+            await asyncio.sleep(0.05)  # the listener may change hands meanwhile
+            await client.sends(b"GET /llm/x HTTP/1.1\r\nHost: a\r\n\r\n")
+            response = await client.response()
+            assert response.status == 200
+            closed += response.has(b"connection")
+            client.close()
+    assert closed, f"none of them came to a listener that was about to go:\n{sidecar.log}"

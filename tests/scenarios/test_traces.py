@@ -140,6 +140,7 @@ async def test_a_reload_moves_the_spans_to_another_backend_and_loses_none(opened
     for number in range(20):
         assert await calls(sidecar) == 200
         if number == 10:
+            await eventually(lambda: len(first.spans) == 22, "the spans of the calls so far")
             assert await sidecar.app.reload(load(yaml.safe_dump(config)))
     await eventually(lambda: len(first.spans) + len(second.spans) == 40, "all spans")
     assert first.spans

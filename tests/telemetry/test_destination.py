@@ -123,8 +123,9 @@ def test_urls_that_cannot_be_sent_to_are_refused(url: str, problem: str) -> None
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("localhost", True), ("127.0.0.9", True), ("::1", True), ("[::1]", True), ("a.localhost", True), ("10.0.0.1", False), ("x", False)],
-)
+    [("localhost", True), ("127.0.0.9", True), ("::1", True), ("[::1]", True), ("a.localhost", True), ("10.0.0.1", False), ("x", False),
+     ("::ffff:127.0.0.1", True), ("[::ffff:7f00:1]", True), ("::ffff:10.0.0.1", False)],
+)  # fmt: skip
 def test_loopback_has_many_names(host: str, *, expected: bool) -> None:
     assert d.is_loopback(host) is expected
 

@@ -139,9 +139,11 @@ async def test_a_full_queue_drops_the_newest_and_counts_it(settings: dict[str, A
     scene = Scene(**settings)
     assert [scene.put(text) for text in texts] == [True] * (len(texts) - 1) + [False]
     assert scene.counts()["enqueue_failed_spans"] == len(texts[-1])
-    assert scene.counts()["queue_size"] == sum(map(len, texts[:-1])) == scene.counts()["queue_bytes"]
+    assert "queue_size" not in scene.counts(), "what has not been started is not shown"
     await scene.queue.start()
+    assert scene.counts()["queue_size"] == sum(map(len, texts[:-1])) == scene.counts()["queue_bytes"]
     await scene.queue.stop()
+    assert "telemetry.exporters.test.queue_size" not in {family.name for family in scene.runtime.metrics}
     assert "".join(body.decode() for _, body in scene.sent) == "".join(texts[:-1])
 
 

@@ -16,7 +16,7 @@ from opentelemetry.semconv._incubating.attributes import (
 
 import sidecar
 from sidecar.runtime.runtime import Runtime
-from sidecar.telemetry.resource import attributes, resource_of, serialized, written_attributes
+from sidecar.telemetry.resource import attributes, enrich, resource_of, serialized, written_attributes
 from tests.otlp_collector import attributes_of
 
 NOWHERE = Path("/nonexistent")
@@ -77,6 +77,29 @@ def test_every_component_of_a_process_has_the_same_resource() -> None:
     runtime = Runtime(environ={})
     assert resource_of(runtime) is resource_of(runtime)
     assert resource_of(runtime)["service.instance.id"] != resource_of(Runtime())["service.instance.id"]
+
+
+def test_what_detectors_found_comes_on_top_and_makes_another_resource_only_where_it_is_another() -> None:
+    runtime = Runtime(environ={"OTEL_SERVICE_NAME": "me"})
+    own = resource_of(runtime)
+    enrich(runtime, {})
+    assert resource_of(runtime) is own
+    enrich(runtime, {"service.name": "theirs", "cloud.provider": "acme"})
+    found = resource_of(runtime)
+    assert found == {**own, "cloud.provider": "acme"}
+    enrich(runtime, {"cloud.provider": "acme"})
+    assert resource_of(runtime) is found
+    enrich(runtime, {"cloud.region": "here"})
+    assert resource_of(runtime) == {**own, "cloud.region": "here"}
+
+
+def test_every_value_that_a_detector_may_find_is_serialized() -> None:
+    found = {"a": "text", "b": True, "c": False, "d": -5, "e": 2**70, "f": 0.25, "g": ("x", 1, False), "h": ()}
+    read = {one.key: one.value for one in Resource.FromString(serialized(found)).attributes}
+    assert (read["a"].string_value, read["b"].bool_value, read["d"].int_value, read["f"].double_value) == ("text", True, -5, 0.25)
+    assert (read["c"].WhichOneof("value"), read["c"].bool_value, read["e"].int_value) == ("bool_value", False, 2**63 - 1)
+    assert [each.WhichOneof("value") for each in read["g"].array_value.values] == ["string_value", "int_value", "bool_value"]
+    assert read["h"].WhichOneof("value") == "array_value"
 
 
 def test_it_is_serialized_as_a_resource() -> None:

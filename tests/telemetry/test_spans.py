@@ -25,8 +25,18 @@ def writer(**settings: Any) -> SpanWriter:
     return SpanWriter(RESOURCE, scope_version="1.2.3", **settings)
 
 
+def spans_in(request: bytes) -> list[Any]:
+    (resource,) = ExportTraceServiceRequest.FromString(request).resource_spans
+    (scope,) = resource.scope_spans
+    return list(scope.spans)
+
+
 def written(fact: ExchangeFinished | AttemptFinished, **settings: Any) -> Any:
-    return Span.FromString(writer(**settings).span(fact))
+    """The span of this fact, which is the same alone and in a request, at first and from then on."""
+    each = writer(**settings)
+    first, second, alone = *spans_in(each.request([fact, fact])), Span.FromString(each.span(fact))
+    assert first == second == alone
+    return alone
 
 
 def test_a_server_span_says_what_the_conventions_ask_for() -> None:
@@ -144,7 +154,7 @@ def test_requests_concatenate_to_one() -> None:
 
 TEXTS = st.text(max_size=40) | st.sampled_from(["/v1/ünï/日本?key=秘密&x=1", "a" * 5000, "?", "//", "/a?b?c&sig=1"])
 IDS = st.binary(min_size=8, max_size=8)
-SIZES = st.integers(0, 400) | st.integers(0, 2**22) | st.integers(0, 2**70)
+SIZES = st.integers(0, 400) | st.integers(0, 2**19) | st.integers(2**19, 2**70)
 TIMES = st.integers(0, 2**64 - 1)
 SECONDS = st.just(0.0) | st.floats(0, 1e9)
 PASSAGES = st.builds(
@@ -188,8 +198,8 @@ def seen(text: str) -> str:
 
 
 def size(count: int) -> int:
-    """A size beyond 64 bits becomes about the largest: only its upper 56 bits are cut."""
-    return min(count >> 7, INT64_MAX >> 7) << 7 | count & 0x7F
+    """A size beyond 64 bits becomes the largest."""
+    return min(count, INT64_MAX)
 
 
 def expected_common(fact: ExchangeFinished | AttemptFinished) -> dict[str, Any]:
@@ -240,8 +250,10 @@ def test_whatever_an_exchange_was_protobuf_reads_the_same(fact: ExchangeFinished
         "client.address": seen(fact.client.rpartition(":")[0].strip("[]")),
         "sidecar.mode": fact.mode.value,
     }
-    for _ in range(3):  # from scratch, from the cache of all, from the passage
-        span = Span.FromString(WRITER.span(fact))
+    for span in (
+        *spans_in(WRITER.request([fact, fact])),
+        Span.FromString(WRITER.span(fact)),
+    ):  # from scratch, from the passage, alone
         check(span, fact, attributes, http.server_error_type(fact.status, fact.error), (fact.request_bytes, fact.response_bytes))
         method = fact.method if fact.method in http.KNOWN_METHODS else "HTTP"
         assert (span.name, span.kind) == (f"{method} {template}".strip(), Span.SPAN_KIND_SERVER)
@@ -261,8 +273,7 @@ def test_whatever_an_attempt_was_protobuf_reads_the_same(fact: AttemptFinished) 
         "http.request.resend_count": fact.resends,
         "sidecar.connect_s": fact.connect_s,
     }
-    for _ in range(3):
-        span = Span.FromString(WRITER.span(fact))
+    for span in (*spans_in(WRITER.request([fact, fact])), Span.FromString(WRITER.span(fact))):
         check(span, fact, attributes, http.client_error_type(fact.status, fact.error), (fact.sent_bytes, fact.received_bytes))
         assert (span.kind, span.flags & 0x300) == (Span.SPAN_KIND_CLIENT, 0x100)
 
@@ -279,8 +290,8 @@ def test_hostile_paths_cost_no_memory() -> None:
     paths = [f"/{number}?token={'x' * 3000}" for number in range(3000)]
     tracemalloc.start()
     for number, path in enumerate(paths):
-        each.span(exchange(path=path, task=f"t{number}", response_bytes=number * 977))
-        each.span(attempt(target=path, address=f"10.0.{number >> 8}.{number & 0xFF}"))
+        each.request([exchange(path=path, task=f"t{number}", response_bytes=number * 977)])
+        each.request([attempt(target=path, address=f"10.0.{number >> 8}.{number & 0xFF}")])
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert grown < 8 * 2**20
@@ -292,7 +303,8 @@ def test_a_passage_keeps_few_blocks() -> None:
     for status in range(100, 600):
         fact = exchange(status=status)
         fact.passage = way
-        assert attributes_of(Span.FromString(each.span(fact)))["http.response.status_code"] == status
+        (span,) = spans_in(each.request([fact]))
+        assert attributes_of(span)["http.response.status_code"] == status
     assert len(way.blocks) <= 32
 
 
@@ -303,10 +315,38 @@ def test_a_passage_that_outlives_its_writer_is_written_anew() -> None:
     assert Span.FromString(second.span(fact)).name == "POST /ai/"
 
 
-def test_sizes_of_all_kinds_cost_no_memory() -> None:
-    each = writer()
-    facts = [exchange(request_bytes=number << 7, response_bytes=number << 20) for number in range(5000)]
+@pytest.mark.parametrize("at", [*range(7, 64, 7), 19, 28, 63, 64, 70])
+def test_sizes_of_all_lengths_are_written_right(at: int) -> None:
+    for count in (0, 2**at - 1, 2**at, 2**at + 1):
+        attributes = attributes_of(written(exchange(request_bytes=count, response_bytes=count // 3)))
+        assert attributes["http.request.body.size"] == size(count)
+        assert attributes["http.response.body.size"] == size(count // 3)
+        assert attributes_of(written(attempt(received_bytes=count)))["http.response.body.size"] == size(count)
+
+
+def test_a_call_that_is_unusual_costs_its_neighbours_nothing() -> None:
+    way, each = exchange().passage, writer()
+    unusual: list[dict[str, Any]] = [
+        {"started_ns": 2**64}, {"parent_id": b""}, {"first_byte_s": 0.0}, {"tracestate": b"a=b"}, {"flags": 3}, {"status": 502},
+        {"tracestate": b"a=" + b"x" * 2**20},
+    ]  # fmt: skip
+    facts: list[ExchangeFinished | AttemptFinished] = []
+    for different in (*unusual, {"request_bytes": 2**30}):
+        facts += [exchange(**different), attempt(), exchange()]
+    for different in (*unusual, {"received_bytes": 2**30}, {"connect_s": 0.1}, {"resends": 1}, {"address": "::1"}):
+        facts += [attempt(**different), exchange(), attempt()]
     for fact in facts:
-        span = Span.FromString(each.span(fact))
-        assert attributes_of(span)["http.response.body.size"] == fact.response_bytes
-    assert len(each._sizes) <= 4096
+        fact.passage = way
+    spans = spans_in(each.request(facts))
+    assert [span.SerializeToString() for span in spans] == [written(fact).SerializeToString() for fact in facts]
+    assert spans == spans_in(each.request(facts))
+
+
+def test_a_connections_calls_share_an_opening_for_each_flags() -> None:
+    way, each = exchange().passage, writer()
+    for flags in (1, 3, 1, 3, 2):
+        fact = exchange(flags=flags)
+        fact.passage = way
+        (span,) = spans_in(each.request([fact]))
+        assert span.flags == 0x300 | flags
+    assert len(way.blocks) == 3

@@ -1,7 +1,7 @@
 import pytest
 
 from sidecar.telemetry.signals import Signal
-from sidecar.telemetry.spec import PipelineSpec, ServiceSpec, signal_of
+from sidecar.telemetry.spec import PipelineSpec, ResourceSpec, ServiceSpec, signal_of
 
 
 def test_a_pipeline_is_named_after_its_signal() -> None:
@@ -31,3 +31,9 @@ def test_a_pipeline_that_leads_nowhere_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=problem):
         PipelineSpec(receivers=receivers, processors=processors, exporters=exporters)
+
+
+def test_a_detector_has_a_name_and_none_is_asked_by_default() -> None:
+    assert ServiceSpec().telemetry.resource.detectors == ()
+    with pytest.raises(ValueError, match="has a name"):
+        ResourceSpec(detectors=("host", " "))

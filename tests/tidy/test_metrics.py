@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.repository import PACKAGE, name, sources, tree
 
 DOTTED = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*(?:\.[a-z][a-z0-9]*(?:_[a-z0-9]+)*)+")
-KINDS = {"counter", "gauge", "histogram"}
+KINDS = {"counter", "gauge", "histogram", "show"}
 CONVENTIONS = {"http.server.active_requests"}
 """Names that OpenTelemetry's semantic conventions give, word for word."""
 

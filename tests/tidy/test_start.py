@@ -10,7 +10,10 @@ import pytest
 
 from tests.repository import ROOT
 
-HEAVY = ["aiohttp", "google.protobuf", "grpc", "opentelemetry", "pydantic", "multiprocessing", "concurrent.futures.process"]
+HEAVY = [
+    "aiohttp", "google.protobuf", "grpc", "msgspec", "opentelemetry", "opentelemetry.sdk", "pydantic", "multiprocessing",
+    "concurrent.futures.process",
+]  # fmt: skip
 
 CONFIG = """
 traffic:
@@ -65,6 +68,7 @@ def test_nothing_heavy_is_imported_before_the_proxy_listens(seen: Any) -> None:
 
 def test_what_the_config_uses_is_imported_after_that(seen: Any) -> None:
     assert {"aiohttp", "grpc"} <= set(seen["after"])
+    assert "opentelemetry.sdk" not in seen["after"], "only for resource detectors, which this config does not name"
 
 
 def test_the_package_itself_costs_nothing() -> None:

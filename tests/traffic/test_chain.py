@@ -6,7 +6,7 @@ import pytest
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange, Outcome
 from sidecar.model.facts import Mode, Passage, Purpose
-from sidecar.traffic.chain import EMPTY, Chain, Policy, Stage, as_policy
+from sidecar.traffic.chain import EMPTY, Chain, Policy, Stage, as_policy, ask
 from sidecar.traffic.response import Response
 
 PASSAGE = Passage(
@@ -25,6 +25,9 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.told: list[str] = []
+        self.faults: list[Exception] = []
+        self.replays = False
 
     def guard(self, name: str, stage: Stage, *, refuses: str = "") -> Policy:
         def ask(subject: Any) -> None:
@@ -53,7 +56,19 @@ class Log:
     async def send(self, attempt: Attempt) -> Response:
         self.lines.append(f"send {attempt.resends}")
         await asyncio.sleep(0)
+        if self.faults:
+            raise self.faults.pop(0)
         return Response(200)
+
+    def gave(self, attempt: Attempt, response: Response) -> None:
+        self.told.append(f"gave {attempt.resends} {response.status}")
+
+    def failed(self, attempt: Attempt, fault: BaseException) -> bool:
+        self.told.append(f"failed {attempt.resends} {fault!r}")
+        return self.replays
+
+    def saw(self, response: Response) -> None:
+        self.told.append(f"saw {response.status}")
 
 
 @pytest.fixture
@@ -166,7 +181,7 @@ async def test_guards_and_filters_are_asked_from_the_outside_in(log: Log, exchan
         ]
     )
     assert (chain.filters, chain.admit, chain.take) == (True, None, None)
-    response = await chain.run(log.begin, log.send)(exchange)
+    response = await chain.run(log)(exchange)
     assert response.status == 200
     assert log.lines == [
         "kill asks Exchange", "record takes Exchange", "begin", "budget asks Attempt", "chaos takes Attempt", "send 0",
@@ -178,7 +193,7 @@ async def test_a_retry_begins_an_attempt_each_time_and_asks_what_stands_below_it
     chain = Chain(
         [log.guard("kill", Stage.KILL_SWITCH), log.filter("retry", Stage.RETRY, times=2), log.guard("limit", Stage.LIMIT)]
     )
-    await chain.run(log.begin, log.send)(exchange)
+    await chain.run(log)(exchange)
     assert exchange.attempts == 2
     assert log.lines.count("kill asks Exchange") == 1
     assert [line for line in log.lines if line[:5] in ("begin", "limit", "send ")] == [
@@ -187,7 +202,7 @@ async def test_a_retry_begins_an_attempt_each_time_and_asks_what_stands_below_it
 
 
 async def test_a_filter_alone_at_the_attempt_is_given_an_attempt(log: Log, exchange: Exchange) -> None:
-    await Chain([log.filter("chaos", Stage.CHAOS)]).run(log.begin, log.send)(exchange)
+    await Chain([log.filter("chaos", Stage.CHAOS)]).run(log)(exchange)
     assert log.lines == ["begin", "chaos takes Attempt", "send 0", "chaos returns 200"]
 
 
@@ -196,7 +211,7 @@ async def test_a_filter_may_answer_itself_and_then_nothing_is_begun(log: Log, ex
         return Response(203)
 
     chain = Chain([as_policy("cache", Stage.RECORD, cached), log.guard("limit", Stage.LIMIT)])
-    assert (await chain.run(log.begin, log.send)(exchange)).status == 203
+    assert (await chain.run(log)(exchange)).status == 203
     assert log.lines == []
     assert exchange.attempts == 0
 
@@ -211,18 +226,107 @@ async def test_a_filter_hears_of_refusals_and_failures_from_below(log: Log, exch
             heard.append(refused.code)
             return Response(299)
 
-    async def fail(attempt: Attempt) -> Response:
-        raise UpstreamFailed("connect_failed")
-
+    log.faults.append(UpstreamFailed("connect_failed"))
     chain = Chain([as_policy("retry", Stage.RETRY, second_chance)])
-    assert (await chain.run(log.begin, fail)(exchange)).status == 299
+    assert (await chain.run(log)(exchange)).status == 299
     chain = Chain([as_policy("retry", Stage.RETRY, second_chance), log.guard("limit", Stage.LIMIT, refuses="stopped")])
-    assert (await chain.run(log.begin, log.send)(exchange)).status == 299
+    assert (await chain.run(log)(exchange)).status == 299
     assert heard == ["connect_failed", "stopped"]
 
 
 async def test_a_guard_above_a_filter_keeps_it_from_being_asked(log: Log, exchange: Exchange) -> None:
     chain = Chain([log.guard("kill", Stage.KILL_SWITCH, refuses="stopped"), log.filter("record", Stage.RECORD)])
     with pytest.raises(Refused, match="stopped"):
-        await chain.run(log.begin, log.send)(exchange)
+        await chain.run(log)(exchange)
     assert log.lines == ["kill asks Exchange"]
+
+
+async def test_an_object_that_is_called_like_an_async_function_is_a_filter_too() -> None:
+    class Waits:
+        async def __call__(self, subject: Any, forward: Any) -> Response:
+            return await forward(subject)
+
+    assert as_policy("w", Stage.RETRY, Waits()).is_filter
+
+
+# ── what fails ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("fault", [ValueError("broken"), asyncio.CancelledError(), TimeoutError()])
+@pytest.mark.parametrize("kind", ["guard", "filter"])
+async def test_whatever_a_policy_raises_is_heard_further_out_as_a_refusal(
+    log: Log, exchange: Exchange, fault: BaseException, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    async def outer(exchange: Exchange, forward: Any) -> Response:
+        try:
+            return await forward(exchange)
+        except Refused as refused:
+            heard.append(refused.code)
+            raise
+
+    def guard(subject: Any) -> None:
+        raise fault
+
+    async def inner(subject: Any, forward: Any) -> Response:
+        raise fault
+
+    chain = Chain([as_policy("outer", Stage.RECORD, outer), as_policy("inner", Stage.LIMIT, guard if kind == "guard" else inner)])
+    with pytest.raises(Refused, match="policy_failed"):
+        await chain.run(log)(exchange)
+    assert heard == ["policy_failed"]
+    assert [line[:8] for line in log.told] == ["failed 0"]
+    assert "failed" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [ValueError("broken"), asyncio.CancelledError()])
+def test_a_guard_may_raise_anything_and_is_a_refusal(exchange: Exchange, fault: BaseException) -> None:
+    def guard(subject: Any) -> None:
+        raise fault
+
+    with pytest.raises(Refused, match="policy_failed"):
+        ask(guard, exchange)
+
+
+async def test_a_filter_that_is_cancelled_because_the_call_is_over_has_not_failed(log: Log, exchange: Exchange) -> None:
+    async def waits(exchange: Exchange, forward: Any) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    task = asyncio.ensure_future(Chain([as_policy("w", Stage.RETRY, waits)]).run(log)(exchange))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("given", [None, b"bytes", 200])
+async def test_a_filter_that_returns_no_response_fails(log: Log, exchange: Exchange, given: Any) -> None:
+    async def forgets(exchange: Exchange, forward: Any) -> Any:
+        await forward(exchange)
+        return given
+
+    with pytest.raises(Refused, match="policy_failed"):
+        await Chain([as_policy("f", Stage.RETRY, forgets)]).run(log)(exchange)
+
+
+async def test_each_attempt_is_told_of_once_and_each_response_that_a_filter_returns(log: Log, exchange: Exchange) -> None:
+    async def answers(attempt: Attempt, forward: Any) -> Response:
+        await forward(attempt)
+        return Response(429)
+
+    chain = Chain([log.filter("retry", Stage.RETRY, times=2), as_policy("chaos", Stage.CHAOS, answers)])
+    await chain.run(log)(exchange)
+    assert log.told == ["saw 429", "gave 0 429", "saw 429", "gave 1 429", "saw 429"]
+
+
+async def test_an_attempt_may_be_made_once_more_with_everything_below_it_asked_anew(log: Log, exchange: Exchange) -> None:
+    log.faults.append(UpstreamFailed("upstream_closed"))
+    log.replays = True
+    chain = Chain([log.filter("record", Stage.RECORD), log.guard("limit", Stage.LIMIT)])
+    assert (await chain.run(log)(exchange)).status == 200
+    assert log.lines == [
+        "record takes Exchange", "begin", "limit asks Attempt", "send 0", "begin", "limit asks Attempt", "send 1",
+        "record returns 200",
+    ]  # fmt: skip

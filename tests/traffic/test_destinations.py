@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.errors import Refused
-from sidecar.traffic.destinations import Destinations, Endpoint, is_local, plain
+from sidecar.traffic.destinations import Destinations, Endpoint, is_local, meanings, plain
 
 
 def destinations(
@@ -33,6 +33,7 @@ def forms(ip: str) -> list[str]:
     """An IPv4 address in every form in which IPv6 carries one."""
     number = int(ipaddress.IPv4Address(ip))
     high, low = f"{number >> 16:x}", f"{number & 0xFFFF:x}"
+    turned_high, turned_low = f"{(number >> 16) ^ 0xFFFF:x}", f"{(number & 0xFFFF) ^ 0xFFFF:x}"
     return [
         ip,
         f"::ffff:{ip}",
@@ -42,6 +43,27 @@ def forms(ip: str) -> list[str]:
         f"2002:{high}:{low}::1",
         f"64:ff9b::{ip}",
         f"64:ff9b::{high}:{low}",
+        f"::{ip}",
+        f"::{high}:{low}",
+        f"::ffff:0:{ip}",
+        f"64:ff9b:1::{high}:{low}",
+        f"2001:0:{high}:{low}:0:ffff:f7f7:f7f7",  # its Teredo server, for a client at 8.8.8.8
+        f"2001:0:808:808:8000:ffff:{turned_high}:{turned_low}",  # a Teredo client of the server 8.8.8.8
+        f"2001:db8::5efe:{ip}",
+        f"2001:db8::200:5efe:{high}:{low}",
+        f"::ffff:{ip}%eth0",
+        f"64:ff9b::{ip}%1",
+    ]
+
+
+def local_forms(ip: str) -> list[str]:
+    """An IPv4 address behind each length of prefix that 64:ff9b:1::/48 leaves room for (RFC 6052 section 2.2)."""
+    a, b, c, d = (int(part) for part in ip.split("."))
+    return [
+        f"64:ff9b:1:{a:02x}{b:02x}:{c:02x}:{d:02x}00::",
+        f"64:ff9b:1:77{a:02x}:{b:02x}:{c:02x}{d:02x}::",
+        f"64:ff9b:1:7777:{a:02x}:{b:02x}{c:02x}:{d:02x}00:0",
+        f"64:ff9b:1::{a:02x}{b:02x}:{c:02x}{d:02x}",
     ]
 
 
@@ -56,7 +78,7 @@ CLOSED_6 = [
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
-@pytest.mark.parametrize("ip", [*(form for ip in CLOSED_4 for form in forms(ip)), *CLOSED_6])
+@pytest.mark.parametrize("ip", [*(form for ip in CLOSED_4 for form in (*forms(ip), *local_forms(ip))), *CLOSED_6])
 def test_metadata_link_local_and_multicast_are_closed_in_every_form_to_everybody(ip: str, named: bool) -> None:
     assert verdict(OPEN, ip, named=named) == "address_refused"
 
@@ -72,13 +94,20 @@ def test_metadata_link_local_and_multicast_are_closed_in_every_form_to_everybody
         "168.63.129.15",
         "223.255.255.255",
         "1.1.1.1",
-        "fec0::1",
+        "fec0::1",  # private, and the setting lets that pass here
         "fd00:ec3::254",
         "fd20:ce::253",
         "2001:db8::1",
         "2606:4700::1111",
-        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:2::a9fe:a9fe",
+        "64:ff9b:1::808:808",
+        "64:ff9b:1:808:8:800::",
+        "64:ff9b::808:808",
         "2003:a9fe:a9fe::",
+        "2001:1:a9fe:a9fe::1",
+        "2002:808:808::a9fe:a9fe",
+        "::808:808",
+        "2001:db8::5eff:a9fe:a9fe",
     ],
 )
 def test_their_neighbours_are_open(ip: str) -> None:
@@ -89,7 +118,8 @@ def test_their_neighbours_are_open(ip: str) -> None:
 
 LOOPBACK = [
     "127.0.0.1", "127.0.0.2", "127.255.255.254", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "::ffff:7f00:1", "64:ff9b::7f00:1",
-    "2002:7f00:1::", "0.0.0.0", "::", "::ffff:0.0.0.0",
+    "2002:7f00:1::", "0.0.0.0", "::", "::ffff:0.0.0.0", "0.0.0.1", "0.255.255.255", "::ffff:0.1.2.3", "::127.0.0.1", "::2",
+    "64:ff9b:1::7f00:1", "64:ff9b:1:7f00:0:100::", "2001:0:808:808:8000:ffff:80ff:fffe", "::1%lo",
 ]  # fmt: skip
 
 
@@ -113,7 +143,9 @@ def test_a_configured_loopback_port_is_open_by_every_spelling_and_no_other_port_
 PRIVATE = ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "100.127.255.255"]
 
 
-@pytest.mark.parametrize("ip", [*(form for ip in PRIVATE for form in forms(ip)), "fc00::1", "fd12:3456::1"])
+@pytest.mark.parametrize(
+    "ip", [*(form for ip in PRIVATE for form in forms(ip)), "fc00::1", "fd12:3456::1", "fec0::1", "feff::1%eth0"]
+)
 def test_private_ranges_are_closed_only_where_the_setting_says_so(ip: str) -> None:
     assert verdict(destinations(), ip) == ""
     assert verdict(destinations(allow_private=False), ip) == "address_refused"
@@ -169,7 +201,28 @@ def test_our_own_endpoints_are_asked_for_each_time() -> None:
 
 @pytest.mark.parametrize("ip", ["1.2.3.4", "169.254.169.254", "0.0.0.0"])
 def test_every_form_of_an_ipv4_address_means_that_address(ip: str) -> None:
-    assert {plain(form) for form in forms(ip)} == {ipaddress.IPv4Address(ip)}
+    for form in [*forms(ip), *(local_forms(ip) if ip != "0.0.0.0" else ())]:  # zeros tell no place
+        assert ipaddress.IPv4Address(ip) in meanings(form), form
+
+
+@pytest.mark.parametrize("ip", ["1.2.3.4", "0.0.0.0"])
+def test_mapped_is_the_address_itself_and_nothing_beside_it(ip: str) -> None:
+    for form in (ip, f"::ffff:{ip}", f"::ffff:{ip}%eth0"):
+        assert plain(form) == ipaddress.IPv4Address(ip)
+        assert meanings(form) == (ipaddress.IPv4Address(ip),)
+
+
+def test_what_carries_an_address_is_judged_by_itself_as_well() -> None:
+    carrier, server, client = meanings("2001:0:102:304:8000:ffff:fafa:fafa")
+    assert carrier == ipaddress.IPv6Address("2001:0:102:304:8000:ffff:fafa:fafa")
+    assert (server, client) == (ipaddress.IPv4Address("1.2.3.4"), ipaddress.IPv4Address("5.5.5.5"))
+    assert verdict(destinations(own=[("2002:808:808::1", 4140)]), "2002:808:808::1", 4140) == "loop_detected"
+    assert verdict(destinations(own=[("8.8.8.8", 4140)]), "2002:808:808::1", 4140) == "loop_detected"
+
+
+def test_an_address_that_carries_none_means_itself() -> None:
+    for ip in ("2001:db8::1", "2606:4700::1111", "fe80::1", "2001:db9:a9fe:a9fe::"):
+        assert meanings(ip) == (ipaddress.IPv6Address(ip),)
 
 
 def test_an_ipv6_address_means_itself_without_its_zone() -> None:

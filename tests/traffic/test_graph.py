@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.clock import ManualClock
-from sidecar.model.errors import Refused
+from sidecar.model.errors import ConfigInvalid, Refused
 from sidecar.model.facts import Mode
+from sidecar.model.spec import Secret
+from sidecar.runtime.metrics import Counter
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic import graph as graph_module
 from sidecar.traffic.chain import Stage, as_policy
 from sidecar.traffic.graph import Graph, compile_graph
 from sidecar.traffic.router import Way
-from sidecar.traffic.spec import DestinationsSpec, IdentitySpec, RouteSpec, TrafficSpec
+from sidecar.traffic.spec import DestinationsSpec, IdentitySpec, ProxySpec, RouteSpec, TrafficSpec
 from sidecar.traffic.upstreams.http import Config, HttpUpstream
 from sidecar.traffic.wire.request_head import RequestHead
 from tests.peers.raw import RawUpstream
@@ -195,6 +197,7 @@ async def test_idle_connections_of_unknown_destinations_end_with_their_time(many
     pool = way.route.upstream.pool
     pool.release(outbound)
     far = await many.upstream.accepts()
+    many.graph.tick(many.clock.monotonic())
     many.clock.advance(54.0)
     many.graph.tick(many.clock.monotonic())
     assert pool.idle_count == 1
@@ -211,6 +214,7 @@ async def test_what_was_evicted_still_serves_its_call_and_is_closed_in_time(many
     many.graph.tick(many.clock.monotonic())
     await far.saw_nothing(for_s=0.02)
     way.route.upstream.pool.release(outbound)
+    many.graph.tick(many.clock.monotonic())
     many.clock.advance(56.0)
     many.graph.tick(many.clock.monotonic())
     await far.saw_end()
@@ -225,6 +229,7 @@ async def test_a_connection_that_was_being_made_at_its_eviction_is_not_forgotten
     await eventually(lambda: bool(caller.got), "a connection")
     far = await many.upstream.accepts()
     way.route.upstream.pool.release(caller.got[0])
+    many.graph.tick(many.clock.monotonic())
     many.clock.advance(56.0)
     many.graph.tick(many.clock.monotonic())
     await far.saw_end()
@@ -278,6 +283,21 @@ def test_upstreams_that_several_routes_share_are_ticked_once() -> None:
     assert len(graph.upstreams) == 1
 
 
+def test_the_proxy_of_the_config_leads_to_named_and_unknown_destinations_alike() -> None:
+    graph = compiled(url="http://api.example", proxy=ProxySpec(url=Secret("http://corp:3128"), no_proxy=("in.example",)))
+    asks = [graph.way(request(target)).route.upstream.asks for target in (b"/a/x", b"http://out.example/", b"http://in.example/")]
+    assert [via.shown if via is not None else "" for via in asks] == ["corp:3128", "corp:3128", ""]
+
+
+def test_a_proxy_of_the_environment_that_makes_no_sense_is_a_fault_of_the_config() -> None:
+    runtime = Runtime(environ={"HTTPS_PROXY": "socks5://me:hunter2@corp:1080"})
+    with pytest.raises(ConfigInvalid) as invalid:
+        compiled(runtime=runtime, proxy=ProxySpec(url=Secret("environment")))
+    assert [fault.path for fault in invalid.value.faults] == ["traffic.proxy.url"]
+    assert "HTTPS_PROXY of the environment" in str(invalid.value)
+    assert "hunter2" not in str(invalid.value)
+
+
 def test_identity_comes_from_the_config_before_the_environment() -> None:
     runtime = Runtime(environ={"SIDECAR_AGENT_ID": "env", "SIDECAR_AGENT_TASK_ID": "env-task"})
     assert (compiled(runtime=runtime).agent, compiled(runtime=runtime).task) == ("env", "env-task")
@@ -313,3 +333,17 @@ async def test_the_sidecars_own_addresses_are_never_dialled(are_read: str, opene
     graph = compiled(runtime=runtime, url=upstream.url)
     with pytest.raises(Refused, match="loop_detected"):
         await graph.upstreams[0].dial()
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_look_ups_under_way_have_one_bound_over_all_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.traffic.wire.look_ups.MAX_LOOK_UPS", 0)
+    runtime = Runtime()
+    for _ in range(2):
+        way = compiled(runtime=runtime, url="http://api.example").way(request(b"/a/x"))
+        with pytest.raises(Refused, match="dns_failed"):
+            await way.route.upstream.dial()
+    (family,) = [family for family in runtime.metrics if family.name == "traffic.wire.look_ups.refused"]
+    assert [counter.value for counter in family.series.values() if isinstance(counter, Counter)] == [2]

@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.config import parse
 from sidecar.model.errors import ConfigInvalid
+from sidecar.runtime.metrics import Gauge
 from sidecar.runtime.runtime import Runtime, State
 from sidecar.traffic.plane import Blueprint, TrafficPlane
 from tests.peers.raw import RawUpstream
@@ -101,6 +102,16 @@ traffic:
   drain: 2s
 {more}
 """
+
+
+def gauges(runtime: Runtime) -> dict[str, float]:
+    """What is shown at this moment: the last word of each name with its labels."""
+    found = {}
+    for family in runtime.metrics:
+        for labels, gauge in family.series.items():
+            if isinstance(gauge, Gauge) and gauge.read is not None and not family.name.startswith("traffic.wire."):
+                found[" ".join([family.name.rpartition(".")[2], *(value for _, value in labels)])] = gauge.read()
+    return found
 
 
 class Stage:
@@ -313,6 +324,71 @@ async def test_a_change_that_cannot_listen_changes_nothing(stage: Stage, free_po
     assert stage.port == port
     await stage.serves(b"/a/x")
     assert await stage.refuses(b"/b/x") == "route_unknown"
+
+
+async def test_what_is_gone_is_not_shown_any_more(stage: Stage) -> None:
+    plane = await stage.plays(text(stage.upstream.url))
+    await stage.serves()
+    assert gauges(stage.runtime) == {
+        "connections open http/a": 1, "connections idle http/a": 1, "waiting http/a": 0, "open_connections http": 1, "tunnels http": 0,
+    }  # fmt: skip
+    await plane.change(blueprint("traffic: {listeners: {http/b: {endpoint: 127.0.0.1:0}}, drain: 2s}"))
+    await eventually(lambda: not plane._farewells, "the end of all farewells")
+    assert gauges(stage.runtime) == {"open_connections http/b": 0, "tunnels http/b": 0}
+    await plane.stop()
+    assert gauges(stage.runtime) == {}
+
+
+async def test_what_has_changed_is_shown_as_it_is_now(stage: Stage) -> None:
+    plane = await stage.plays(text(stage.upstream.url))
+    await stage.serves()
+    client = await stage.asks()
+    connection = await stage.hears()
+    await plane.change(blueprint(text(stage.upstream.url, upstream="max_connections: 7")))
+    assert gauges(stage.runtime)["connections open http/a"] == 0, "the new one, while the old one ends its last call"
+    await connection.sends(OK)
+    await client.response()
+    await eventually(lambda: not plane._farewells, "the end of all farewells")
+    await stage.serves()
+    assert gauges(stage.runtime)["connections open http/a"] == 1
+
+
+async def test_a_change_that_fails_shows_what_stood_before(stage: Stage) -> None:
+    plane = await stage.plays(text(stage.upstream.url))
+    await stage.serves()
+    before = gauges(stage.runtime)
+    taken = f"127.0.0.1:{stage.upstream.port}"
+    changed = text(stage.upstream.url, endpoint=taken, upstream="max_connections: 7")
+    changed = changed.replace("upstreams: {", f'upstreams: {{http/b: {{url: "{stage.upstream.url}"}}, ')
+    changed = changed.replace("routes: {", "routes: {b: {path: /b/, upstream: http/b}, ")
+    with pytest.raises(ConfigInvalid, match="Address already in use"):
+        await plane.change(blueprint(changed))
+    assert gauges(stage.runtime) == before
+    await stage.serves()
+
+
+async def test_connections_that_the_new_rules_would_refuse_are_closed_and_not_used_again(stage: Stage) -> None:
+    open_to_all = "traffic: {listeners: {http: {endpoint: 127.0.0.1:0}}, destinations: {allow_loopback: %s}, drain: 2s}"
+    plane = await stage.plays(open_to_all % "true")
+    whole = f"{stage.upstream.url}/x".encode()
+    idle, streaming = await stage.asks(whole), await stage.asks(whole)
+    first, second = await stage.hears(), await stage.hears()
+    await first.sends(OK)
+    assert (await idle.response()).body == b"ok"
+    await plane.change(blueprint(open_to_all % "false"))
+    await first.saw_end()  # although a call is under way, on the old graph
+    assert await stage.refuses(whole) == "loopback_refused"
+    await second.sends(OK)
+    assert (await streaming.response()).body == b"ok", "what was allowed when it began ends well"
+    await second.saw_end()
+
+
+async def test_an_upstream_that_is_closed_under_its_calls_tells_them(stage: Stage) -> None:
+    plane = await stage.plays(text(stage.upstream.url))
+    client = await stage.asks()
+    await stage.hears()
+    await plane._upstreams["http/a"].thing.stop()
+    assert (await client.response()).one(b"x-sidecar-error") == b"draining"
 
 
 GATED = """

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from sidecar.traffic.response import Response
 from sidecar.traffic.wire.response_head import ResponseHead, parse_response
 
@@ -55,10 +57,10 @@ def test_a_received_response_shows_what_came() -> None:
 def test_stages_stand_in_the_order_in_which_they_were_put() -> None:
     response = Response(200)
     stages: list[Any] = [object(), object()]
-    assert response.stages == ()
+    assert not response.stages
     for stage in stages:
         response.through(stage)
-    assert response.stages == tuple(stages)
+    assert list(response.stages) == stages
 
 
 def test_a_response_is_dropped_once() -> None:
@@ -72,3 +74,24 @@ def test_what_has_no_source_is_dropped_without_harm() -> None:
     response = Response(200)
     response.drop()
     assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "method", "has_content"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"GET", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"HEAD", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"GET", False),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"GET", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"GET", True),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", b"GET", False),
+    ],
+)
+def test_a_filter_is_told_where_no_body_will_come(head: bytes, method: bytes, has_content: bool) -> None:
+    response = Response.received(parse_response(head, method=method, max_count=10), Source())
+    assert response.has_content is has_content
+
+
+def test_what_a_filter_makes_has_the_content_that_it_gives() -> None:
+    assert Response(200, content=b"x").has_content
+    assert not Response(204).has_content

@@ -210,7 +210,7 @@ def test_where_no_path_matches_the_longest_url_stands_for_the_destination() -> N
         (b"http://h:/x", b"GET", None),
         (b"http://[::1]/x", b"GET", Absolute("http", "::1", 80, b"[::1]", b"/x")),
         (b"http://[FE80::A]:8080//x", b"GET", Absolute("http", "fe80::a", 8080, b"[FE80::A]:8080", b"//x")),
-        (b"http://[::ffff:1.2.3.4]", b"GET", Absolute("http", "::ffff:102:304", 80, b"[::ffff:1.2.3.4]", b"/")),
+        (b"http://[::ffff:1.2.3.4]", b"GET", Absolute("http", "1.2.3.4", 80, b"[::ffff:1.2.3.4]", b"/")),
         (b"http://h/a@b", b"GET", Absolute("http", "h", 80, b"h", b"/a@b")),
         (b"http://h/http://other/", b"GET", Absolute("http", "h", 80, b"h", b"/http://other/")),
     ],

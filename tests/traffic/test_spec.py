@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from sidecar.traffic.spec import DestinationsSpec, IdentitySpec, RouteSpec, TrafficSpec
+from sidecar.model.spec import Secret
+from sidecar.traffic.spec import DestinationsSpec, IdentitySpec, ProxySpec, RouteSpec, TrafficSpec
 
 
 def read(kind: type, value: Any) -> Any:
@@ -22,6 +23,24 @@ def test_by_default_loopback_is_closed_and_private_ranges_are_open() -> None:
     spec = DestinationsSpec()
     assert (spec.allow_loopback, spec.allow_private) == (False, True)
     assert (float(spec.dns_ttl), float(spec.dns_timeout), float(spec.attempt_delay)) == (30.0, 5.0, 0.25)
+
+
+def test_by_default_there_is_no_proxy_and_one_would_not_be_asked_for_local_servers() -> None:
+    spec = read(TrafficSpec, {}).proxy
+    assert (spec.url, spec.no_proxy, spec.resolve) == (None, ("localhost", "127.0.0.0/8", "::1"), "proxy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"url": Secret("proxy:3128")}, "proxy has to look like"),
+        ({"url": Secret("")}, "proxy has to look like"),
+        ({"no_proxy": ("http://a",)}, "no_proxy has"),
+    ],
+)
+def test_a_proxy_that_makes_no_sense_is_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        ProxySpec(**settings)
 
 
 def test_specs_do_not_share_their_defaults() -> None:
@@ -56,6 +75,8 @@ def test_any_other_path_is_refused_with_an_example(path: str) -> None:
         (DestinationsSpec, {"allow": True}),
         (DestinationsSpec, {"dns_ttl": 30}),
         (IdentitySpec, {"agnet": "a"}),
+        (ProxySpec, {"resolve": "there"}),
+        (ProxySpec, {"no_proxy": "localhost"}),
         (TrafficSpec, {"default": "allow"}),
         (TrafficSpec, {"drain": "soon"}),
         (TrafficSpec, {"routes": {"a": {"upstream": "b", "path": "b"}}}),

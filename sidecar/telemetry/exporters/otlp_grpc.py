@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import sidecar
+from sidecar.model.authority import authority
 from sidecar.model.spec import Duration, Secret, Spec
 from sidecar.runtime.runtime import Health, Runtime
 from sidecar.telemetry.delivery import Outcome, Verdict
@@ -97,9 +98,8 @@ class OtlpGrpcExporter:
         self._grpc = await asyncio.to_thread(importlib.import_module, "grpc")
         aio = await asyncio.to_thread(importlib.import_module, "grpc.aio")
         url = urlsplit(self._destination.urls[Signal.TRACES])
-        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         settings = {
-            "target": f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}",
+            "target": authority(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)),
             "options": self._options(),
             "compression": self._grpc.Compression.Gzip if self._destination.compression == "gzip" else None,
         }

@@ -4,19 +4,21 @@ Our own calls as spans: a SERVER span for each exchange, a CLIENT span for each 
     traffic: {flush_interval: 200ms, queue_size: 4096}
 
 It hears the facts of calls that have ended, and writes those that are sampled in batches of at most 64 a loop turn. A
-gateway route's path prefix becomes `http.route`; the service `traffic.routes` of the runtime has it, by name of route.
+gateway route's path prefix becomes `http.route`; the service `traffic.routes` of the runtime has it, by name of route. While
+resource detectors are at work (detectors.py) the facts wait, as long as there is room, to be written with what those find out.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sidecar
-from sidecar.model.facts import AttemptFinished, ExchangeFinished
+from sidecar.model.facts import AttemptFinished, CommandFinished, ExchangeFinished
 from sidecar.model.spec import Duration, Spec
 from sidecar.model.trace import SAMPLED
 from sidecar.runtime.runtime import Runtime
+from sidecar.telemetry.command import command_request
+from sidecar.telemetry.detectors import is_detecting
 from sidecar.telemetry.resource import resource_of, serialized
 from sidecar.telemetry.signals import Batch, Consume, Signal
 from sidecar.telemetry.spans import SpanWriter
@@ -54,13 +56,13 @@ class TrafficReceiver:
     def __init__(self, name: str, config: Config, runtime: Runtime) -> None:
         self._config = config
         self._runtime = runtime
-        self._resource = serialized(resource_of(runtime))
+        self._resource = resource_of(runtime)
         self._routes: Mapping[str, str] = {}
         self._writer = self._new_writer()
-        self._waiting: deque[ExchangeFinished | AttemptFinished] = deque()
+        self._waiting: list[ExchangeFinished | AttemptFinished] = []
         self._timer: asyncio.Handle | None = None
         self._consume: Consume | None = None
-        self._end: Callable[[], None] | None = None
+        self._end: tuple[Callable[[], None], ...] = ()
         counter, path = runtime.metrics.counter, "telemetry.receivers.traffic"
         self._accepted = counter(f"{path}.accepted_spans", "Spans that were written and passed on.", receiver=name)
         self._refused = counter(f"{path}.refused_spans", "Spans that no exporter had room for.", receiver=name)
@@ -71,58 +73,54 @@ class TrafficReceiver:
         """Pass spans to this consumer from now on."""
         self._consume = consumers[Signal.TRACES]
         self._loop = asyncio.get_running_loop()
-        if self._end is None:
-            self._end = self._runtime.bus.listen((ExchangeFinished, AttemptFinished), self._hearing())
+        if not self._end:
+            bus = self._runtime.bus
+            self._end = (
+                bus.gather((ExchangeFinished, AttemptFinished), self._hear),
+                bus.listen((CommandFinished,), self._hear_command),
+            )
 
     async def stop(self) -> None:
         """Hear no more, and pass on what still waits."""
-        if self._end is not None:
-            self._end()
-            self._end = None
+        ends, self._end = self._end, ()
+        for end in ends:
+            end()
         while self._waiting:
             self._flush()
             await asyncio.sleep(0)  # one batch a loop turn here too
 
-    def _hearing(self) -> Callable[[ExchangeFinished | AttemptFinished], None]:
-        """What the bus calls for each call that ends: as little as can be, for all that it needs is a local name."""
-        waiting, unsampled = self._waiting, self._unsampled
-        append, size, crowded = self._waiting.append, len, self._crowded
-
-        def hear(fact: ExchangeFinished | AttemptFinished) -> None:
-            if not fact.flags & SAMPLED:
-                unsampled.value += 1
-                return
-            append(fact)
-            count = size(waiting)
-            if count == 1:
-                self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
-            elif count >= AT_ONCE:
-                crowded(count)
-
-        return hear
-
-    def _crowded(self, count: int) -> None:
-        """Enough for a batch: write it in the next loop turn; or too many, and the newest goes."""
-        if count == AT_ONCE:
-            assert self._timer is not None
-            self._timer.cancel()
+    def _hear(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> None:
+        """Let calls that have ended wait for others; enough for a batch are written in the next loop turn."""
+        sampled = [fact for fact in facts if fact.flags & SAMPLED]
+        self._unsampled.value += len(facts) - len(sampled)
+        waiting = self._waiting
+        room = self._config.queue_size - len(waiting)
+        if len(sampled) > room:
+            self._dropped.value += len(sampled) - room
+            del sampled[room:]
+        waited = len(waiting)
+        waiting.extend(sampled)
+        if len(waiting) >= AT_ONCE > waited:
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._loop.call_soon(self._flush)
-        elif count > self._config.queue_size:
-            self._waiting.pop()
-            self._dropped.value += 1
+        elif waiting and not waited:
+            self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
 
     def _flush(self) -> None:
         """Write up to 64 spans and pass them on; then come back in the next loop turn, or later, for the rest."""
         assert self._consume is not None
-        if self._runtime.services.get("traffic.routes", self._routes) is not self._routes:
-            self._routes = self._runtime.services["traffic.routes"]
-            self._writer = self._new_writer()
         waiting = self._waiting
-        facts = [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]
-        if self._consume(Batch.of(Signal.TRACES, self._writer.request(facts), len(facts))):
-            self._accepted.value += len(facts)
-        else:
-            self._refused.value += len(facts)
+        if is_detecting(self._runtime) and self._end and len(waiting) < self._config.queue_size // 2:
+            self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
+            return
+        routes, resource = self._runtime.services.get("traffic.routes", self._routes), resource_of(self._runtime)
+        if routes is not self._routes or resource is not self._resource:
+            self._routes, self._resource = routes, resource
+            self._writer = self._new_writer()
+        facts = waiting[:AT_ONCE]
+        del waiting[:AT_ONCE]
+        self._pass_on(self._writer.request(facts), len(facts))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
@@ -131,5 +129,20 @@ class TrafficReceiver:
         elif waiting:
             self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
 
+    def _pass_on(self, request: bytes, spans: int) -> None:
+        assert self._consume is not None
+        if self._consume(Batch.of(Signal.TRACES, request, spans)):
+            self._accepted.value += spans
+        else:
+            self._refused.value += spans
+
+    def _hear_command(self, fact: CommandFinished) -> None:
+        """The one command of this process: written at once."""
+        if not fact.flags & SAMPLED:
+            self._unsampled.value += 1
+            return
+        resource = serialized(resource_of(self._runtime))
+        self._pass_on(command_request(fact, resource, scope_version=sidecar.__version__), 1)
+
     def _new_writer(self) -> SpanWriter:
-        return SpanWriter(self._resource, scope_version=sidecar.__version__, routes=self._routes)
+        return SpanWriter(serialized(self._resource), scope_version=sidecar.__version__, routes=self._routes)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
+from sidecar.model.authority import read_endpoint
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Exchange
 from sidecar.model.facts import Mode, Passage, Purpose
@@ -23,10 +24,9 @@ from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.graph import Graph
 from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
 from sidecar.traffic.upstreams.http import HttpUpstream
-from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.inbound import Inbound
-from sidecar.traffic.wire.outbox import Outbox
+from sidecar.traffic.wire.outbox import outbox_of
 from sidecar.traffic.wire.reply import Signature
 from sidecar.traffic.wire.request import Ready, counts_down
 from sidecar.traffic.wire.request_head import RequestHead
@@ -34,9 +34,11 @@ from sidecar.traffic.wire.tunnel import Tunnel
 
 _log = logging.getLogger(__name__)
 
-_TICK_S = 0.04
-"""How often deadlines are looked at; a client that hung up while paused is found within this time."""
+_LOOK_S = 0.04
+"""How often paused clients are looked at, so that one that hung up is found within 50 ms; every second time, everybody is."""
 _BACKLOG = 1024
+_MAX_TURNED_AWAY = 256
+"""Connections above `max_connections` that may wait for their client to read so; further ones are closed on the spot."""
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
 """Methods whose Max-Forwards an intermediary has to look at (RFC 9110 section 7.6.2)."""
 
@@ -82,15 +84,6 @@ class Config(Spec):
             raise ValueError("max_connections and max_header_count have to be 1 or more")
 
 
-def read_endpoint(endpoint: str) -> tuple[str, int]:
-    """Return (host, port) of `host:port` or `[v6]:port`; raises ValueError."""
-    host, colon, port = endpoint.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not port.isdigit() or int(port) > 65535 or not host:
-        raise ValueError(f"endpoint has to look like 127.0.0.1:4140 or [::1]:4140, not {endpoint!r}")
-    return host, int(port)
-
-
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -127,25 +120,28 @@ class HttpListener:
         self.keep_alive_timeout_s = float(config.keep_alive_timeout)
         self.tunnel_idle_timeout_s = float(config.tunnel_idle_timeout)
         self.is_draining = False
-        self.outbox = Outbox()
+        self.outbox = outbox_of(runtime)
         self.graph: Graph
         self.now: Callable[[], float] = runtime.clock.monotonic
         self._pseudonym = b"agent-sre-%08x" % runtime.rng.getrandbits(32)
-        date = formatdate(usegmt=True).encode()
-        self.signature = Signature(b"Via: 1.1 " + self._pseudonym, b"Via: 1.0 " + self._pseudonym, date)
+        self.signature = Signature(b"Via: 1.1 " + self._pseudonym, b"Via: 1.0 " + self._pseudonym, b"")
+        self._dated_s = -1
+        self._set_date()
         self._connections: set[Inbound] = set()
+        self._turned_away: set[Inbound] = set()
         self._tunnels: dict[Tunnel, Exchange] = {}
         self._work: dict[Call, asyncio.Task[None]] = {}
         self._retired: list[Graph] = []
         self._server: asyncio.Server | None = None
         self._handed: socket.socket | None = None
         self._ticking: asyncio.TimerHandle | None = None
+        self._looks = 0
         self._endpoint: tuple[str, int] | None = None
         metrics = runtime.metrics
         self._accepted = metrics.counter("traffic.listeners.http.connections", "Connections that agents opened.", listener=name)
-        open_now = "traffic.listeners.http.open_connections"
-        metrics.gauge(open_now, "Connections of agents.", read=lambda: len(self._connections), listener=name)
-        metrics.gauge("traffic.listeners.http.tunnels", "Tunnels that are open.", read=lambda: len(self._tunnels), listener=name)
+        help_text = "Connections above the bound that were closed before their client could read so."
+        self._cut_short = metrics.counter("traffic.listeners.http.cut_short", help_text, listener=name)
+        self._shown: list[Callable[[], None]] = []
 
     # life
 
@@ -179,7 +175,17 @@ class HttpListener:
         self._server = await loop.create_server(lambda: Inbound(self), sock=sock, backlog=_BACKLOG)
         address = self._server.sockets[0].getsockname()
         self._endpoint = (address[0], address[1])
-        self._ticking = loop.call_later(_TICK_S, self._tick)
+        self._ticking = loop.call_later(_LOOK_S, self._tick)
+        self._show()
+
+    def _show(self) -> None:
+        """Not before the start: what a reload builds and then does not take must not be seen."""
+        show, name, tunnels = self.runtime.metrics.show, self.name, "Tunnels that are open."
+        open_now = "traffic.listeners.http.open_connections"
+        self._shown = [
+            show(open_now, "Connections of agents.", lambda: len(self._connections), listener=name),
+            show("traffic.listeners.http.tunnels", tunnels, lambda: len(self._tunnels), listener=name),
+        ]
 
     @property
     def endpoint(self) -> tuple[str, int]:
@@ -209,14 +215,22 @@ class HttpListener:
         if self._server is not None:
             self._server.close()
 
+    def _is_busy(self) -> bool:
+        now = self.now()
+        return self.in_flight > 0 or any(inbound.is_expected(now) for inbound in self._connections)
+
     async def drain(self, seconds: float) -> int:
-        """Wait until every exchange has ended, `seconds` at most; then cut the others and return how many those were."""
+        """
+        Wait until every exchange has ended, `seconds` at most; then cut the others and return how many those were.
+
+        Clients that have just connected have a moment to say what they want; it is answered, with `Connection: close`.
+        """
         self.is_draining = True
         for inbound in tuple(self._connections):
             inbound.drain()
         deadline = self.now() + seconds
-        while self.in_flight and self.now() < deadline:  # noqa: ASYNC110 - calls end in many places; no event is worth it
-            await asyncio.sleep(_TICK_S)
+        while self._is_busy() and self.now() < deadline:  # noqa: ASYNC110 - calls end in many places; no event is worth it
+            await asyncio.sleep(_LOOK_S)
         cut = self.in_flight
         for inbound in tuple(self._connections):
             inbound.cut()
@@ -227,12 +241,14 @@ class HttpListener:
     async def stop(self) -> None:
         """Stop listening and end whatever is open; the graph is not ours to close, because others serve it too."""
         self.stop_accepting()
+        for end in self._shown:
+            end()
         if self._handed is not None:
             self._handed.close()
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
-        for inbound in tuple(self._connections):
+        for inbound in (*self._connections, *self._turned_away):
             inbound.cut()
             inbound.transport.abort()
         for tunnel in tuple(self._tunnels):
@@ -253,15 +269,18 @@ class HttpListener:
         if len(self._connections) + len(self._tunnels) < self.config.max_connections:
             self._connections.add(inbound)
             return
-        self.count_refused("too_many_connections")
         refused = Refused("too_many_connections", f"{self.config.max_connections} connections are open", retry_after_s=1.0)
-        answer = error_response(refused, date=self.signature.date, via=self.signature.via_line, keep_alive=False, is_head=False)
-        inbound.transport.write(answer)
-        inbound.transport.close()
+        has_room = len(self._turned_away) < _MAX_TURNED_AWAY
+        if has_room:
+            self._turned_away.add(inbound)
+        else:
+            self._cut_short.value += 1
+        inbound.turn_away(refused, lingers=has_room)
 
     def closed(self, inbound: Inbound) -> None:
         """Forget a connection: it is closed, or a tunnel now."""
         self._connections.discard(inbound)
+        self._turned_away.discard(inbound)
 
     def make_ready(self, request: RequestHead, client: str) -> Ready | None:
         """
@@ -270,6 +289,8 @@ class HttpListener:
         Raises `Refused` for a stranger, a loop, and a destination that is unknown or closed.
         """
         user = self.doorkeeper.admit(request.proxy_authorization)
+        if b"#" in request.target:
+            raise Refused("bad_target", "the target has a fragment, which is no part of a request (RFC 9112 section 3.2)")
         if request.via and self.is_own_via(request.via):
             raise Refused("loop_detected", "the Via field names this sidecar")
         graph = self.graph
@@ -324,7 +345,7 @@ class HttpListener:
         timeout_s = float(upstream.config.connect_timeout)
         try:
             async with asyncio.timeout(timeout_s):
-                sock, address = await upstream.dial()
+                sock, address = await upstream.dial_tunnel()
         except TimeoutError:
             call.not_connected(UpstreamFailed("connect_timeout", f"not within {timeout_s} s"))
             return
@@ -366,12 +387,22 @@ class HttpListener:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
+    def _set_date(self) -> None:
+        second = self.runtime.clock.wall_ns() // 1_000_000_000
+        if second != self._dated_s:
+            self._dated_s = second
+            self.signature.date = formatdate(second, usegmt=True).encode()
+
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ticking = loop.call_later(_TICK_S, self._tick)
+        self._ticking = asyncio.get_running_loop().call_later(_LOOK_S, self._tick)
+        self._set_date()
+        self._looks += 1
+        everybody: tuple[Inbound | Tunnel | Graph, ...]
+        if self._looks % 2:
+            everybody = tuple(inbound for inbound in self._connections if inbound.is_paused)
+        else:
+            everybody = (*self._connections, *self._turned_away, *self._tunnels, self.graph, *self._retired)
         now = self.now()
-        self.signature.date = formatdate(usegmt=True).encode()
-        everybody: tuple[Inbound | Tunnel | Graph, ...] = (*self._connections, *self._tunnels, self.graph, *self._retired)
         for ticking in everybody:
             try:
                 ticking.tick(now)
@@ -382,4 +413,3 @@ class HttpListener:
 def build(name: str, config: Config, runtime: Runtime) -> HttpListener:
     """Make the listener; it binds when it starts."""
     return HttpListener(name, config, runtime)
-

@@ -15,4 +15,13 @@ smallest guard:
                 raise Refused("destination_denied", "this route is for reading")
 
         return only_reads
+
+What a filter may rely on, and what is asked of it (`chain.py`, `response.py`, `wire/trials.py`):
+
+- It may `forward` as often as it likes within a bound, also several at once: each call returns a response or raises `Refused`.
+  What it does not return, it drops (`response.drop()`) or leaves to the wire, which gives it up when the call is answered.
+- `response.through(stage)` puts a stage into the body's way. From the moment that the response is returned, the stage hears
+  its ending exactly once, whatever becomes of the call. It may change the body's size (`response.has_content` says whether
+  there is one), and end the call by raising `Refused`; anything else that it or a policy raises is `policy_failed`.
+- While it decides, no clock of an upstream runs, but `policy_timeout` of its route.
 """

@@ -7,15 +7,22 @@ An HTTP/1.1 endpoint that calls are passed on to, over plain TCP or TLS.
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from sidecar.model.authority import authority, bracketed
 from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Runtime
-from sidecar.traffic.wire.dial import Dialer, Via
+from sidecar.runtime.trust import verifying_context
+from sidecar.traffic.wire.dial import Dialer
+from sidecar.traffic.wire.outbox import outbox_of
 from sidecar.traffic.wire.pool import Pool, PoolLimits, Target
+from sidecar.traffic.wire.proxy import Via, check_proxy, proxies_of
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PROXYS_PART = 0.9
+"""Of the time to connect, so that a proxy which takes too long is told from an endpoint that does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +56,9 @@ class Config(Spec):
     url: str
     """Base URL, `http://` or `https://`; a path in it stands before the path of each call."""
     dialect: str = "plain"
-    """What the endpoint speaks."""
+    """What the endpoint speaks: the name of a module in sidecar/dialects."""
     connect_timeout: Duration = Duration("5s")
-    """Resolving, connecting and TLS together."""
+    """Resolving, connecting and TLS together, once a call has a place for its connection."""
     first_byte_timeout: Duration = Duration("10m")
     """From the last byte of the request to the first of the response; models may think for minutes."""
     idle_timeout: Duration = Duration("5m")
@@ -61,7 +68,7 @@ class Config(Spec):
     max_waiting: int = 1024
     """Calls that may wait for a connection."""
     pool_timeout: Duration = Duration("10s")
-    """How long a call may wait for a connection."""
+    """How long a call may wait for a place for its connection; `connect_timeout` is another clock, and starts after it."""
     keep_alive_timeout: Duration = Duration("55s")
     """How long an idle connection is kept; below the 60 s after which most servers close it."""
     max_header_bytes: Size = Size("64KiB")
@@ -71,7 +78,7 @@ class Config(Spec):
     tls: TlsSpec = field(default_factory=TlsSpec)
     """TLS settings, for https."""
     proxy: Secret | None = None
-    """Corporate proxy to go through, as in `http://user:password@proxy:3128`."""
+    """Corporate proxy, as in `http://user:password@proxy:3128`, or `environment`, or `direct`; default: `traffic.proxy`."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -83,26 +90,15 @@ class Config(Spec):
             raise ValueError(f"url has to be percent-encoded ASCII (a host name in its xn-- form), not {self.url!r}")
         if self.max_connections < 1 or self.max_waiting < 0 or self.max_header_count < 1:
             raise ValueError("max_connections and max_header_count have to be 1 or more, max_waiting 0 or more")
-        if self.proxy is not None:
-            read_proxy(self.proxy)
-
-
-def read_proxy(proxy: Secret) -> Via:
-    """Return where a corporate proxy stands; raises ValueError (without its password) where the URL makes no sense."""
-    fault = ValueError("proxy has to look like http://user:password@host:port, with the password percent-encoded")
-    try:
-        parts = urlsplit(proxy.reveal())
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise fault from None  # the original tells the part of the URL, often of the password, that is no port
-    if parts.scheme != "http" or not host or not port:
-        raise fault
-    return Via.through(host, port, unquote(parts.username or ""), unquote(parts.password or ""))
+        check_proxy(self.proxy)
 
 
 class HttpUpstream:
     """
     One endpoint with its pool; `authority` is its Host field's value, `base` the path that stands before each call's.
+
+    `asks` is the corporate proxy that plain calls are sent to instead of the endpoint, with the whole URL as their target
+    (RFC 9112 section 3.2.2); where TLS is spoken, or there is no proxy, it is None.
 
     It cannot connect before `reach_by` has given it a dialer, because which addresses may be reached is the graph's to say.
     """
@@ -115,14 +111,15 @@ class HttpUpstream:
         self.scheme = parts.scheme
         self.host = parts.hostname
         self.port = parts.port or _DEFAULT_PORTS[parts.scheme]
-        shown = f"[{self.host}]" if ":" in self.host else self.host
         is_default = self.port == _DEFAULT_PORTS[self.scheme]
-        self.authority = (shown if is_default else f"{shown}:{self.port}").encode()
+        self.authority = (bracketed(self.host) if is_default else authority(self.host, self.port)).encode()
         self.base = parts.path.rstrip("/").encode()
         self.first_byte_timeout_s = float(config.first_byte_timeout)
         self.idle_timeout_s = float(config.idle_timeout)
         self.named_by_config = named_by_config
-        self._via = read_proxy(config.proxy) if config.proxy is not None else None
+        self._proxies = proxies_of(config.proxy, runtime.environ) if config.proxy is not None else None
+        self._via: Via | None = None
+        self.asks: Via | None = None
         self._dialer: Dialer | None = None
         self._context: ssl.SSLContext | None = None
         self.pool = Pool(
@@ -137,33 +134,51 @@ class HttpUpstream:
                 max_header_count=config.max_header_count,
             ),
             runtime.clock,
+            outbox_of(runtime),
         )
-        if named_by_config:
-            self._show(runtime)
+        self._metrics = runtime.metrics
+        self._shown: list[Callable[[], None]] = []
 
-    def _show(self, runtime: Runtime) -> None:
-        for state, read in (
-            ("open", lambda: self.pool.open_count),
-            ("idle", lambda: self.pool.idle_count),
-        ):
-            runtime.metrics.gauge(
-                "traffic.upstreams.http.connections", "Connections to the upstream.", read=read, upstream=self.name, state=state
-            )
-        runtime.metrics.gauge(
-            "traffic.upstreams.http.waiting",
-            "Calls that wait for a connection.",
-            read=lambda: self.pool.waiting_count,
-            upstream=self.name,
-        )
+    def _show(self) -> None:
+        """Not before the start: what a reload builds and then does not take must not be seen."""
+        show, pool, name, waiting = self._metrics.show, self.pool, self.name, "Calls that wait for a connection."
+        connections = "traffic.upstreams.http.connections"
+        self._shown = [
+            show(connections, "Connections to the upstream.", lambda: pool.open_count, upstream=name, state="open"),
+            show(connections, "Connections to the upstream.", lambda: pool.idle_count, upstream=name, state="idle"),
+            show("traffic.upstreams.http.waiting", waiting, lambda: pool.waiting_count, upstream=name),
+        ]
 
     def reach_by(self, dialer: Dialer) -> None:
-        """Use this dialer, with the destinations of the graph that now stands, for connections from here on."""
+        """
+        Use this dialer, with the destinations of the graph that now stands, for connections from here on.
+
+        Its proxies are those of the first dialer: the pool's connections lead to one place, and where that changes, the plane
+        makes another upstream.
+        """
+        if self._dialer is None:
+            self._via = (self._proxies or dialer.proxies).to(self.scheme, self.host, self.port)
+            self.asks = self.pool.asks = self._via if self.scheme == "http" else None
         self._dialer = dialer
+        port, named = (self.port, self.named_by_config) if self._via is None else (self._via.port, True)
+        self.pool.keep_only(lambda address: dialer.allows(address, port, named_by_config=named))
 
     async def dial(self) -> tuple[socket.socket, str]:
-        """Return a connected socket to the endpoint (through the corporate proxy where one is set) and the peer's address."""
+        """Return a socket for calls, connected to the endpoint or to the proxy that `asks` names, and the peer's address."""
+        return await self._dial(tunnels=self.asks is None)
+
+    async def dial_tunnel(self) -> tuple[socket.socket, str]:
+        """Return a socket whose other end is the endpoint itself, whatever is spoken there, and the peer's address."""
+        return await self._dial(tunnels=True)
+
+    async def _dial(self, *, tunnels: bool) -> tuple[socket.socket, str]:
         assert self._dialer is not None, "compile_graph gives every upstream its dialer"
-        return await self._dialer.dial(self.host, self.port, named_by_config=self.named_by_config, via=self._via)
+        if self._via is None:
+            return await self._dialer.dial(self.host, self.port, named_by_config=self.named_by_config)
+        timeout_s = _PROXYS_PART * float(self.config.connect_timeout)
+        return await self._dialer.dial_through(
+            self._via, self.host, self.port, named_by_config=self.named_by_config, tunnels=tunnels, timeout_s=timeout_s
+        )
 
     async def _tls(self) -> ssl.SSLContext:
         if self._context is None:
@@ -176,17 +191,22 @@ class HttpUpstream:
         tls = self.config.tls
         if self.scheme == "https" and (tls.ca_file or tls.cert_file):
             await self._tls()
+        if self.named_by_config and not self._shown:
+            self._show()
 
     async def stop(self) -> None:
-        """Close every connection."""
+        """Close every connection; calls that are on one hear of it at once."""
+        for end in self._shown:
+            end()
         await self.pool.close()
 
 
 def make_context(spec: TlsSpec) -> ssl.SSLContext:
     """Build the client side's TLS context: HTTP/1.1 by ALPN, verification on; raises OSError or ssl.SSLError for bad files."""
-    context = ssl.create_default_context(cafile=spec.ca_file)
+    context = verifying_context(spec.ca_file)
     context.set_alpn_protocols(["http/1.1"])
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if spec.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    if spec.min_version == "1.3":
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
     if spec.cert_file:
         context.load_cert_chain(spec.cert_file, spec.key_file)
     if spec.insecure_skip_verify:

@@ -24,10 +24,16 @@ _LINE_COST_BYTES = 32
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_IN_TRAILERS = frozenset(
     (b"content-length", b"transfer-encoding", b"host", b"trailer", b"te", b"connection", b"upgrade", b"keep-alive",
-     b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type",
-     b"content-range", b"traceparent", b"tracestate", b"baggage", b"x-agent-id", b"x-agent-task-id")
+     b"proxy-connection", b"authorization", b"proxy-authorization", b"proxy-authenticate", b"www-authenticate", b"cookie",
+     b"set-cookie", b"content-encoding", b"content-type", b"content-range", b"cache-control", b"pragma", b"expect",
+     b"max-forwards", b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range",
+     b"age", b"date", b"expires", b"location", b"retry-after", b"vary", b"via", b"forwarded",
+     b"traceparent", b"tracestate", b"baggage", b"x-agent-id", b"x-agent-task-id")
 )  # fmt: skip
-"""Fields that must not come as trailers (RFC 9110 section 6.5.1): framing, routing, authentication, identity."""
+"""
+Fields that must not come as trailers (RFC 9110 section 6.5.1): framing, routing, authentication, modifiers of a request,
+control data of a response, what its content is, and who asks.
+"""
 
 
 class LengthBody:
@@ -57,10 +63,6 @@ class LengthBody:
 
     payload = relay
 
-    @property
-    def may_end_with_connection(self) -> bool:
-        return False
-
 
 class EndlessBody:
     """A body that ends with the connection (RFC 9112 section 6.3, rule 8)."""
@@ -80,17 +82,18 @@ class EndlessBody:
 
     payload = relay
 
-    @property
-    def may_end_with_connection(self) -> bool:
-        return True
-
 
 class ChunkedBody:
-    """A chunked body; raises `Refused("bad_chunk")` at the first byte that RFC 9112 does not allow."""
+    """
+    A chunked body; raises `Refused("bad_chunk")` at the first byte that RFC 9112 does not allow.
 
-    __slots__ = ("_extensions", "_left", "_line", "_part", "_trailer_bytes", "done", "rest", "size", "trailers")
+    `hop` are the fields that Connection names, in lower case: as trailers they go no further either (RFC 9110 section 7.6.1).
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_extensions", "_hop", "_left", "_line", "_part", "_trailer_bytes", "done", "rest", "size", "trailers")
+
+    def __init__(self, hop: frozenset[bytes] = frozenset()) -> None:
+        self._hop = hop
         self._part = _SIZE
         self._left = 0
         self._line = b""
@@ -101,24 +104,18 @@ class ChunkedBody:
         self.size = 0
 
     def relay(self, data: bytes) -> bytes:
-        if self._part == _SIZE and not self._line:
-            end = self._whole_chunks(data)
-            if end == len(data):
-                return data
-            if end:  # the tail is an incomplete, unusual or last chunk
-                return data[:end] + self._reframed(data[end:])
-        return self._reframed(data)
-
-    def _whole_chunks(self, data: bytes) -> int:
-        """Count off whole canonical chunks from the start of `data`; returns where the first other byte stands."""
+        if self._part or self._line:  # in the middle of a chunk, of its end, or of a line
+            return self._reframed(data)
+        # Whole canonical chunks leave as they are; they are counted off here, in one function, because nearly all of them
+        # come alone, to a sleeping proxy, where every further function is cold.
         start = 0
         total = len(data)
         while start < total:
             eol = data.find(b"\r\n", start, start + 10)
-            if eol < 0:
+            if eol <= start:
                 break
             digits = data[start:eol]
-            if not digits or digits.translate(None, _HEX):
+            if digits.translate(None, _HEX):
                 break
             size = int(digits, 16)
             end = eol + 4 + size
@@ -126,7 +123,9 @@ class ChunkedBody:
                 break
             self.size += size
             start = end
-        return start
+        else:
+            return data
+        return data[:start] + self._reframed(data[start:])  # an incomplete, unusual or last chunk
 
     def _reframed(self, data: bytes) -> bytes:
         content = self.payload(data)
@@ -198,12 +197,9 @@ class ChunkedBody:
         self._trailer_bytes += len(line) + _LINE_COST_BYTES
         if self._trailer_bytes > _MAX_TRAILER_BYTES:
             raise Refused("bad_chunk", f"the trailers have more than {_MAX_TRAILER_BYTES} bytes")
-        if name.lower() not in _NOT_IN_TRAILERS:
+        name = name.lower()
+        if name not in _NOT_IN_TRAILERS and name not in self._hop:
             self.trailers += (line,)
-
-    @property
-    def may_end_with_connection(self) -> bool:
-        return False
 
 
 _SIZE, _CONTENT, _CONTENT_END, _TRAILER = range(4)

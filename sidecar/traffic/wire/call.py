@@ -1,9 +1,8 @@
 """
 One call under way: an exchange, the attempt that is made for it, and the response as it goes to the client.
 
-A call is what the pool gives a connection to (`pool.Waiter`) and what an upstream's bytes are pushed to
-(`outbound.Sink`). It ends in exactly one of four ways: the response was written (`_finish`), cut (`_cut`), the client has
-gone, or a tunnel took over.
+A call is what the pool gives a connection to (`pool.Waiter`) and what an upstream's bytes are pushed to (`outbound.Sink`).
+It ends in one of four ways: the response was written (`_finish`), cut (`_cut`), the client has gone, or a tunnel took over.
 """
 
 import time
@@ -19,21 +18,21 @@ from sidecar.traffic.wire.deadlines import overdue
 from sidecar.traffic.wire.handover import hand_over
 from sidecar.traffic.wire.outbound import Outbound
 from sidecar.traffic.wire.pool import Pool
-from sidecar.traffic.wire.reply import AS_IT_CAME, Framing, interim, reframe, reply_head, upgraded
+from sidecar.traffic.wire.reply import Framing, interim, reframe, reply_head, upgraded
 from sidecar.traffic.wire.request import Ready
-from sidecar.traffic.wire.request_head import RequestHead
+from sidecar.traffic.wire.request_head import RequestHead, too_long
 from sidecar.traffic.wire.response_head import ResponseHead
 from sidecar.traffic.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from sidecar.traffic.listeners.http import HttpListener
     from sidecar.traffic.wire.inbound import Inbound
+    from sidecar.traffic.wire.listener import Listener
 
 UPLOAD_WINDOW_BYTES = 64 * 1024
 """Request content that waits for a connection; beyond it the client is paused."""
 _CONTINUE_AFTER_S = 1.0
 """An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
 
 class Call:
@@ -45,7 +44,7 @@ class Call:
     )  # fmt: skip
 
     def __init__(
-        self, inbound: "Inbound", listener: "HttpListener", request: RequestHead, ready: Ready | None, passage: Passage
+        self, inbound: "Inbound", listener: "Listener", request: RequestHead, ready: Ready | None, passage: Passage
     ) -> None:
         self._inbound = inbound
         self._listener = listener
@@ -58,7 +57,7 @@ class Call:
         self._is_waiting = self._is_wrapped = False
         self._head_out = b""
         self._continue_at = 0.0
-        self._pending: list[bytes] = []
+        self._pending: bytes | bytearray = b""
         self._replay: bytes | None = None
 
     # the way there
@@ -70,13 +69,16 @@ class Call:
             if ready is None:
                 self._answer_here(rest)
                 return
-            length = request.length
-            if length > self._listener.max_body_bytes:
-                self._check_length()
+            length, limit = request.length, self._listener.max_body_bytes
+            if length > limit and limit:
+                raise too_long(length, limit)
             route = ready.way.route
             if route.chain.admit is not None:
                 ask(route.chain.admit, exchange)
-            attempt = self._begin_attempt(ready)
+            if route.chain.take is None and not exchange.stopped:
+                attempt = self._attempt = begin_attempt(exchange, self._listener.runtime.rng)
+            else:
+                attempt = self._begin_attempt(ready)
             exchange.when_stopped(self.stop)  # not before: what guards stop is refused below
             if length > 0 and length == len(rest):
                 content = rest  # the commonest case: all of the request came at once
@@ -86,21 +88,23 @@ class Call:
             if ready.way.mode is Mode.CONNECT:
                 self._listener.dial_tunnel(self, route.upstream)
                 return
-            self._continue_soon()
+            if request.expects_continue:
+                self._continue_soon()
             head = ready.head(exchange, attempt)
         except Refused as refused:
             self.refuse_unsent(refused, rest)
             return
-        self._send(route.upstream.pool, head, content)
-
-    def _check_length(self) -> None:
-        limit = self._listener.max_body_bytes
-        if limit and self.request.length > limit:
-            raise Refused("body_bytes", f"the body has {self.request.length} bytes, {limit} are allowed")
+        pool = route.upstream.pool
+        outbound = pool.take()
+        if outbound is None:
+            self._wait(pool, head, content)
+            return
+        if request.method in IDEMPOTENT and inbound.body is None:
+            self._replay = content
+        self._send_over(outbound, head + content if content else head)
 
     def _continue_soon(self) -> None:
-        if self.request.expects_continue:
-            self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
+        self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
 
     def _begin_attempt(self, ready: Ready) -> Attempt:
         attempt = self._attempt = begin_attempt(self.exchange, self._listener.runtime.rng)
@@ -111,20 +115,14 @@ class Call:
             raise Refused("stopped", self.exchange.stopped)
         return attempt
 
-    def _send(self, pool: Pool, head: bytes, content: bytes) -> None:
-        outbound = pool.take()
-        if outbound is not None:
-            if self.request.method in _IDEMPOTENT and self._inbound.body is None:
-                self._replay = content
-            self._send_over(outbound, head + content if content else head)
-            return
-        self._pending = [head, content]
+    def _wait(self, pool: Pool, *pending: bytes) -> None:
+        """Wait for a connection; `pending` is what is sent then."""
+        self._pending = bytearray().join(pending)
         self._is_waiting = True
         try:
             pool.wait(self)
         except Refused as refused:
-            self._is_waiting = False
-            self.refuse(refused)
+            self.not_connected(refused)
 
     def _send_over(self, outbound: Outbound, data: bytes) -> None:
         assert self._attempt is not None
@@ -141,8 +139,8 @@ class Call:
         if not outbound.uses:
             self._attempt.connected_at = time.monotonic_ns()
         self._inbound.is_quiet = False
-        data = b"".join(self._pending)
-        self._pending = []
+        data = bytes(self._pending)
+        self._pending = b""
         self._inbound.resume_client()
         self._send_over(outbound, data)
 
@@ -156,8 +154,8 @@ class Call:
         if self._outbound is not None:
             self._outbound.send_more(data, whole=whole)
         elif self._is_waiting:
-            self._pending.append(data)
-            if not whole and sum(map(len, self._pending)) > UPLOAD_WINDOW_BYTES:
+            self._pending += data
+            if not whole and len(self._pending) > UPLOAD_WINDOW_BYTES:
                 self._inbound.pause_client()
 
     def upstream_full(self) -> None:
@@ -199,7 +197,10 @@ class Call:
         if inbound.body is not None:
             inbound.keeps_alive = False  # the answer came before the request was over
         if head.length > 0:
-            return self._frame_as(AS_IT_CAME, head)
+            self._head_out = reply_head(
+                head, self._listener.signature, keeps_alive=inbound.keeps_alive, is_1_1=self.request.is_1_1
+            )
+            return True
         return self._frame_as(reframe(head, is_1_1=self.request.is_1_1), head)
 
     def _frame_as(self, framing: Framing, head: ResponseHead) -> bool:
@@ -224,13 +225,13 @@ class Call:
             self._inbound.write(data)
 
     def upstream_ends(self, data: bytes, size: int) -> None:
+        self._outbound = None  # the pool's again: a client that takes nothing of this must not pause it
         if self._is_wrapped:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         if self._head_out:
             data = self._head_out + data if data else self._head_out
         if data:
             self._inbound.write(data)
-        self._outbound = None
         attempt = self._attempt
         assert attempt is not None
         self.exchange.response_bytes = attempt.received_bytes = size
@@ -249,12 +250,19 @@ class Call:
         self._replay = None
         self._attempt_over(fault.code)
         try:
-            self._pending = [ready.head(self.exchange, self._begin_attempt(ready)), replay]
-            self._is_waiting = True
-            ready.way.route.upstream.pool.wait(self)
+            head = ready.head(self.exchange, self._begin_attempt(ready))
         except Refused as refused:
-            self._is_waiting = False
             self.refuse(refused)
+            return
+        self._wait(ready.way.route.upstream.pool, head, replay)
+
+    def upstream_unsent(self, data: bytes) -> None:
+        """Nothing has gone, so this is no further attempt, and any method may have it (RFC 9110 section 9.2.2)."""
+        self._outbound = self._replay = None
+        assert self._ready is not None
+        assert self._attempt is not None
+        self._attempt.address = ""
+        self._wait(self._ready.way.route.upstream.pool, data)
 
     # tunnels
 
@@ -274,14 +282,7 @@ class Call:
             self.refuse(UpstreamFailed("upstream_malformed", "101 came without being asked for"))
             return
         tunnel = self._hand_over(101, upgraded(head, self.request.upgrade, self._listener.signature))
-        tunnel.upstream.take_over(outbound.transport)
-        if tunnel.client.is_full:
-            outbound.transport.pause_reading()
-        early, tunnel.early = tunnel.early, b""
-        if early:
-            tunnel.client.data_received(early)
-        if rest:
-            tunnel.upstream.data_received(rest)
+        tunnel.go_on(outbound.transport, rest)
 
     def _hand_over(self, status: int, opening: bytes) -> Tunnel:
         attempt, self._attempt = self._attempt, None
@@ -340,10 +341,9 @@ class Call:
 
     def _cut(self) -> None:
         """
-        End a response that is not whole, never cleanly.
+        End a response that is not whole, never cleanly: the missing last chunk or bytes tell the client.
 
-        What has come goes out; then the missing last chunk or bytes tell the client. A body that ends with the connection
-        can only be cut by a reset.
+        What has come goes out. A body that ends with the connection can only be cut by a reset.
         """
         inbound, response = self._inbound, self._response
         assert response is not None
@@ -382,20 +382,21 @@ class Call:
             self._is_waiting = False
             assert self._ready is not None
             self._ready.way.route.upstream.pool.leave(self)
-        self._pending = []
+        self._pending = b""
 
     def _attempt_over(self, error: str) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
         attempt.error = error
-        body = self._inbound.body
-        attempt.sent_bytes = body.size if body is not None else self.exchange.request_bytes
+        if attempt.address:  # else it has never had a connection
+            attempt.sent_bytes = self.exchange.request_bytes if (body := self._inbound.body) is None else body.size
         attempt_finished(self._listener.runtime, attempt, self.exchange)
 
     def stop(self, reason: str) -> None:
-        """Somebody stopped the exchange (an operator, a policy)."""
-        self.refuse(Refused("stopped", reason))
+        """Somebody stopped the exchange (an operator, a policy), and not just because it has told them of its end."""
+        if self._attempt is not None:
+            self.refuse(Refused("stopped", reason))
 
     # time
 

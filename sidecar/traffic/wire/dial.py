@@ -1,77 +1,104 @@
 """
-From a host and port to a connected socket: resolve once, judge each address, race them (RFC 8305), tunnel if told to.
+From a host and port to a connected socket: resolve once, judge each address, race them (RFC 8305); or by a corporate proxy.
 
-What is judged is what is connected to; nothing is looked up twice.
+What is judged is what is connected to; nothing is looked up twice. Where a corporate proxy stands between, it is the proxy that
+is connected to, and of the destination is judged what can be known here.
 """
 
 import asyncio
-import base64
-import re
 import socket
-from dataclasses import dataclass
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.destinations import Destinations
+from sidecar.traffic.hosts import judge_unresolved
+from sidecar.traffic.wire.connect import ask_for_tunnel
+from sidecar.traffic.wire.proxy import NO_PROXIES, Proxies, Via
 from sidecar.traffic.wire.resolver import Resolver
-
-_MAX_PROXY_ANSWER_BYTES = 16 * 1024
-_OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9](?: |\r\n)")
-"""Any 2xx opens the tunnel (RFC 9110 section 9.3.6); the reason may be left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Via:
-    """A corporate proxy to go through; `authorization` is a ready Basic credential or ""."""
-
-    host: str
-    port: int
-    authorization: str = ""
-
-    @classmethod
-    def through(cls, host: str, port: int, user: str = "", password: str = "") -> "Via":
-        """Make the credential once, where the config is read."""
-        token = base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
-        return cls(host, port, f"Basic {token}" if token else "")
 
 
 class Dialer:
-    """Makes connected TCP sockets to where the destinations allow."""
+    """
+    Makes connected TCP sockets to where the destinations allow.
 
-    def __init__(self, resolver: Resolver, destinations: Destinations, *, attempt_delay_s: float) -> None:
+    `proxies` are those for whatever has none of its own; `resolves_here` says whether names that a proxy could resolve are
+    resolved and judged here as well.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        destinations: Destinations,
+        *,
+        attempt_delay_s: float,
+        proxies: Proxies = NO_PROXIES,
+        resolves_here: bool = False,
+    ) -> None:
         self._resolver = resolver
         self._destinations = destinations
         self._attempt_delay_s = attempt_delay_s
+        self._resolves_here = resolves_here
+        self.proxies = proxies
 
-    async def dial(self, host: str, port: int, *, named_by_config: bool, via: Via | None = None) -> tuple[socket.socket, str]:
+    async def dial(self, host: str, port: int, *, named_by_config: bool) -> tuple[socket.socket, str]:
         """
         Return a connected socket and the peer's address.
 
         Raises `Refused` where no address of the host may be reached, `UpstreamFailed` where none can be.
         """
-        if via is not None:
-            # The proxy resolves the name; what can be judged here is judged all the same.
-            await self._judge_if_known(host, port, named_by_config=named_by_config)
-            return await self._tunnel(host, port, via)
-        addresses = await self._resolver.resolve(host)
-        allowed: list[str] = []
-        refusal: Refused | None = None
-        for address in addresses:
-            try:
-                self._destinations.judge(address, port, named_by_config=named_by_config)
-                allowed.append(address)
-            except Refused as refused:
-                refusal = refusal or refused
-        if refusal is not None:
-            raise refusal  # one closed address makes the whole name suspect (DNS rebinding)
-        return await self._race(allowed, port)
+        return await self._race(await self._judged(host, port, named_by_config=named_by_config), port)
 
-    async def _judge_if_known(self, host: str, port: int, *, named_by_config: bool) -> None:
+    async def dial_through(
+        self, via: Via, host: str, port: int, *, named_by_config: bool, tunnels: bool, timeout_s: float
+    ) -> tuple[socket.socket, str]:
+        """
+        Return a socket that is connected to a corporate proxy, and the proxy's address.
+
+        With `tunnels` it leads to the destination already; without, the proxy is still to be asked. `timeout_s` is for the
+        proxy's part. Raises `Refused` where the destination may not be reached, `UpstreamFailed` where the proxy fails.
+        """
+        if self._resolves_here:
+            await self._judged(host, port, named_by_config=named_by_config)
+        else:
+            judge_unresolved(self._destinations, host, port, named_by_config=named_by_config)
+        sock = None
         try:
-            addresses = await self._resolver.resolve(host)
-        except UpstreamFailed:
-            return  # often only the proxy can resolve names
+            async with asyncio.timeout(timeout_s):
+                sock, address = await self._reach(via)
+                if tunnels:
+                    await ask_for_tunnel(sock, host, port, via)
+        except TimeoutError:
+            if sock is None:
+                raise UpstreamFailed("proxy_unreachable", f"{via.shown} did not accept within {timeout_s:g} s") from None
+            sock.close()
+            detail = f"{via.shown} opened no tunnel to {host}:{port} within {timeout_s:g} s"
+            raise UpstreamFailed("proxy_timeout", detail) from None
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+        return sock, address
+
+    async def _reach(self, via: Via) -> tuple[socket.socket, str]:
+        """Connect to a proxy; it is the operator's, and may stand anywhere but in our own place."""
+        try:
+            return await self._race(await self._judged(via.host, via.port, named_by_config=True), via.port)
+        except UpstreamFailed as fault:
+            raise UpstreamFailed("proxy_unreachable", f"{via.shown}: {fault.detail}") from None
+
+    async def _judged(self, host: str, port: int, *, named_by_config: bool) -> list[str]:
+        """Resolve a host; raises `Refused` where one of its addresses is closed: that makes the name suspect (DNS rebinding)."""
+        addresses = await self._resolver.resolve(host)
         for address in addresses:
             self._destinations.judge(address, port, named_by_config=named_by_config)
+        return list(addresses)
+
+    def allows(self, address: str, port: int, *, named_by_config: bool) -> bool:
+        """Whether a connection to this address might be made now; one that was made under other rules may have to go."""
+        try:
+            self._destinations.judge(address, port, named_by_config=named_by_config)
+        except Refused:
+            return False
+        return True
 
     async def _race(self, addresses: list[str], port: int) -> tuple[socket.socket, str]:
         """Try the addresses one after the other, each with a head start; the first to accept wins, the others are closed."""
@@ -95,16 +122,6 @@ class Dialer:
             await _close_losers(running)
         raise UpstreamFailed("connect_failed", f"{', '.join(addresses)} port {port}: {fault}")
 
-    async def _tunnel(self, host: str, port: int, via: Via) -> tuple[socket.socket, str]:
-        addresses = await self._resolver.resolve(via.host)
-        sock, address = await self._race(list(addresses), via.port)
-        try:
-            await _ask_for_tunnel(sock, host, port, via)
-        except BaseException:
-            sock.close()
-            raise
-        return sock, address
-
 
 async def _connect(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
@@ -124,27 +141,3 @@ async def _close_losers(running: "dict[asyncio.Task[socket.socket], str]") -> No
     for result in await asyncio.gather(*running, return_exceptions=True):
         if isinstance(result, socket.socket):
             result.close()
-
-
-async def _ask_for_tunnel(sock: socket.socket, host: str, port: int, via: Via) -> None:
-    """CONNECT through the corporate proxy, byte by byte at the end so that nothing of the tunnel is swallowed."""
-    loop = asyncio.get_running_loop()
-    authority = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if via.authorization:
-        lines.append(f"Proxy-Authorization: {via.authorization}")
-    await loop.sock_sendall(sock, "\r\n".join([*lines, "", ""]).encode("latin-1"))
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        if len(answer) > _MAX_PROXY_ANSWER_BYTES:
-            raise UpstreamFailed("proxy_failed", "the corporate proxy's answer to CONNECT is too long")
-        try:
-            piece = await loop.sock_recv(sock, 1 if answer else 12)
-        except OSError as fault:
-            raise UpstreamFailed("proxy_failed", str(fault)) from None
-        if not piece:
-            raise UpstreamFailed("proxy_failed", "the corporate proxy closed the connection")
-        answer += piece
-    if not _OPENED.match(answer):
-        said = answer.split(b"\r\n", 1)[0].decode("latin-1")
-        raise UpstreamFailed("proxy_failed", f"the corporate proxy answered {said!r} to CONNECT")

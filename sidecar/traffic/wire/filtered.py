@@ -1,29 +1,28 @@
 """
 A call whose route has filters: the chain runs as a task, and may wait, repeat, answer itself or change the response.
 
-The upstream is paused from its head until the filters have returned the response; then its content is pushed through the
-response's stages to the client, in the loop turn in which it came.
+It has two halves. While the filters decide, its attempts are `trials`, and the upstream of each is paused behind its head.
+When they have returned a response, its content is pushed through its stages to the client, in the loop turn in which it came.
 """
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
 
 from sidecar.model.errors import Refused, UpstreamFailed
-from sidecar.model.exchange import Attempt, Exchange
-from sidecar.traffic.meter import begin_attempt
-from sidecar.traffic.response import BodyStage, Response
-from sidecar.traffic.wire.call import UPLOAD_WINDOW_BYTES, Call
-from sidecar.traffic.wire.head import without_framing
-from sidecar.traffic.wire.outbound import Outbound
-from sidecar.traffic.wire.reply import AS_IT_CAME, reframe
+from sidecar.traffic.response import Response
+from sidecar.traffic.wire.answer import CONTINUE, tunnel_opened
+from sidecar.traffic.wire.call import Call
+from sidecar.traffic.wire.delivery import count_failed, end_stages, made_head, received_head, take_fields
+from sidecar.traffic.wire.request_head import too_long
 from sidecar.traffic.wire.response_head import ResponseHead
+from sidecar.traffic.wire.trial import Trial
+from sidecar.traffic.wire.trials import Trials
 
 if TYPE_CHECKING:
     from sidecar.model.facts import Passage
-    from sidecar.traffic.listeners.http import HttpListener
     from sidecar.traffic.wire.inbound import Inbound
+    from sidecar.traffic.wire.listener import Listener
     from sidecar.traffic.wire.request import Ready
     from sidecar.traffic.wire.request_head import RequestHead
 
@@ -31,213 +30,262 @@ _log = logging.getLogger(__name__)
 
 
 class FilteredCall(Call):
-    """A call that runs through an async chain."""
+    """A call that runs through an async chain; `inbound` is its client, `delivered` what the filters have returned."""
 
-    __slots__ = ("_content", "_ended_size", "_heard", "_held", "_is_delivered", "_offered", "_stages", "_was_sent")
+    __slots__ = (
+        "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail", "_trials", "delivered", "inbound", "listener",
+    )  # fmt: skip
 
     def __init__(
-        self, inbound: "Inbound", listener: "HttpListener", request: "RequestHead", ready: "Ready", passage: "Passage"
+        self, inbound: "Inbound", listener: "Listener", request: "RequestHead", ready: "Ready", passage: "Passage"
     ) -> None:
         super().__init__(inbound, listener, request, ready, passage)
-        self._heard: asyncio.Future[Response] | None = None
-        self._held: list[bytes] = []
-        self._offered: Response | None = None
-        self._stages: tuple[BodyStage, ...] = ()
-        self._content: list[bytes] = []
-        self._was_sent = self._is_delivered = False
-        self._ended_size = -1
+        self.inbound = inbound
+        self.listener = listener
+        self.delivered: Response | None = None
+        self._trials = Trials(self, ready)
+        self._refusal: Refused | None = None
+        self._tail = b""
+        self._sent_on_bytes = 0
+        self._is_ending = self._is_pushing = False
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of the request's content that have come, and gone on, so far."""
+        body = self.inbound.body
+        return body.size if body is not None else self.exchange.request_bytes
+
+    # the filters decide
 
     def begin(self, rest: bytes) -> None:
         """Start the chain; request content that comes meanwhile waits within a bound."""
         self.exchange.when_stopped(self.stop)
         try:
-            self._check_length()
-            content = self._inbound.take_body(self.request, rest)
+            length, limit = self.request.length, self._listener.max_body_bytes
+            if length > limit and limit:
+                raise too_long(length, limit)
+            content = self.inbound.take_body(self.request, rest)
         except Refused as refused:
             self.refuse_unsent(refused, rest)
             return
         if content:
-            self._content.append(content)
-        self._listener.own(self, self._run())
+            self._trials.content_came(content, whole=self.inbound.body is None)
+        self.listener.own(self, self._run())
 
     async def _run(self) -> None:
         assert self._ready is not None
-        forward = self._ready.way.route.chain.run(self._begin, self._try)
+        forward = self._ready.way.route.chain.run(self._trials)
         try:
-            response: Response = await forward(self.exchange)
+            response = await forward(self.exchange)
+            await self._deliver(response)
         except Refused as refused:
-            self._heard = None
             self.refuse(refused)
-        except (Exception, asyncio.CancelledError) as fault:
-            task = asyncio.current_task()
-            if isinstance(fault, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise  # the call is over; otherwise something that the policy awaited was cancelled
-            _log.exception("a policy of route %r failed", self.exchange.route)
-            self._heard = None
-            self.refuse(Refused("policy_failed"))
-        else:
-            self._deliver(response)
-
-    # attempts
-
-    def _begin(self, exchange: Exchange) -> Attempt:
-        self._give_up_attempt("")
-        attempt = self._attempt = begin_attempt(exchange, self._listener.runtime.rng)
-        return attempt
-
-    async def _try(self, attempt: Attempt) -> Response:
-        assert self._ready is not None
-        if self._was_sent and (self._inbound.body is not None or not self._content_is_whole()):
-            raise UpstreamFailed("body_gone", "the request's body has gone to the attempt before")
-        heard: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._heard = heard
-        self._was_sent = True
-        self._continue_soon()
-        content = b"".join(self._content)
-        if self._inbound.body is not None:
-            self._content = []  # streamed on as it comes: it cannot be sent twice
-        self._inbound.resume_client()
-        self._send(self._ready.way.route.upstream.pool, self._ready.head(self.exchange, attempt), content)
-        try:
-            return await heard
-        finally:
-            if self._heard is heard:
-                self._heard = None
-
-    def _content_is_whole(self) -> bool:
-        return self.request.length == 0 or bool(self._content)
 
     def content_came(self, data: bytes, *, whole: bool) -> None:
-        if self._was_sent:
+        if self.delivered is None:
+            self._trials.content_came(data, whole=whole)
+        else:
             super().content_came(data, whole=whole)
+
+    def continue_soon(self) -> None:
+        """The request is on its way: its client may be asked for the content, once."""
+        if self.request.expects_continue and not self._continue_at:
+            self._continue_soon()
+
+    def upstream_informs(self, head: ResponseHead) -> None:
+        super().upstream_informs(head)
+        if head.status == 100:
+            self._continue_at = -1.0  # another attempt's is not passed on again
+
+    # what they returned
+
+    async def _deliver(self, response: Response) -> None:
+        """Begin to answer; raises `Refused` where that cannot be."""
+        if self.inbound.call is not self:
             return
-        self._content.append(data)
-        if not whole and sum(map(len, self._content)) > UPLOAD_WINDOW_BYTES:
-            self._inbound.pause_client()
-
-    def client_drained(self) -> None:
-        if self._is_delivered:  # before, the upstream is paused at its head, whatever the client takes
-            super().client_drained()
-
-    def _attempt_failed(self, fault: Refused) -> bool:
-        """Let the filters hear of it, where they wait for the response; False where nobody does."""
-        heard = self._heard
-        if heard is None or heard.done():
-            return False
-        self._give_up_attempt(fault.code)
-        heard.set_exception(fault)
-        return True
-
-    def _give_up_attempt(self, error: str) -> None:
-        outbound, self._outbound = self._outbound, None
-        if outbound is not None:
-            outbound.abort()
-        self._leave_queue()
-        self._held = []
-        self._offered = None
-        self._ended_size = -1
-        self._attempt_over(error)
-
-    def drop(self, response: Response) -> None:
-        """A filter does not want this response: its attempt is over."""
-        if not self._is_delivered:
-            self._give_up_attempt("")
-
-    def not_connected(self, fault: Refused) -> None:
-        self._is_waiting = False
-        if not self._attempt_failed(fault):
-            self.refuse(fault)
-
-    def upstream_fails(self, outbound: Outbound, fault: UpstreamFailed) -> None:
-        self._outbound = None
-        if not self._attempt_failed(fault):
-            self.refuse(fault)
-
-    def refuse(self, refused: Refused) -> None:
-        """A deadline of an attempt is the filters' affair, everything else ends the call."""
-        if isinstance(refused, UpstreamFailed) and self._attempt_failed(refused):
-            return
-        super().refuse(refused)
-
-    # the response
-
-    def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
-        attempt, heard = self._attempt, self._heard
-        assert attempt is not None
-        attempt.status = head.status
-        attempt.first_byte_at = time.monotonic_ns()
-        self._inbound.is_quiet = False
-        outbound.pause()
-        if heard is not None and not heard.done():
-            self._offered = Response.received(head, self)
-            heard.set_result(self._offered)
-        return False
-
-    def upstream_sends(self, data: bytes) -> None:
-        if not self._is_delivered:
-            if data:
-                self._held.append(data)
-            return
-        for stage in self._stages:
-            data = stage.data(data) if data else data
-        super().upstream_sends(data)
-
-    def upstream_ends(self, data: bytes, size: int) -> None:
-        outbound, self._outbound = self._outbound, None
-        if outbound is not None:
-            outbound.resume()  # it is the pool's again, or somebody else's already, and was paused at its head
-        if not self._is_delivered:
-            if data:
-                self._held.append(data)
-            self._ended_size = size
-            return
-        for stage in self._stages:
-            data = (stage.data(data) if data else b"") + stage.end("")
-        super().upstream_ends(data, size)
-
-    def _deliver(self, response: Response) -> None:
-        if self._inbound.call is not self:
-            return
-        if response.head is None:
-            self._give_up_attempt("")
+        if self.inbound.body is not None:
+            self.inbound.keeps_alive = False  # the answer comes before the request is over: what follows is not a request
+        trial = self._trials.of(response)
+        if trial is not None and trial.fault is not None:
+            raise trial.fault
+        if trial is not None and (trial.socket is not None or trial.upgrade is not None):
+            await self._deliver_tunnel(trial, response)
+        elif trial is not None:
+            self._deliver_received(trial, response)
+        elif response.head is None:
             self._deliver_made(response)
-            return
-        if response is not self._offered:
+        else:
             _log.error("a policy of route %r returned a response that it had dropped", self.exchange.route)
-            self.refuse(Refused("policy_failed"))
-            return
-        head = response.head
-        head.lines = [b"", *response.fields]
-        head.status_line = response.status_line
-        self._stages = response.stages
-        self._is_delivered = True
+            raise Refused("policy_failed", "the response was dropped before")
+
+    def _deliver_received(self, trial: Trial, response: Response) -> None:
+        is_head = self.request.method == b"HEAD"
+        head, framing = received_head(response, is_head=is_head, is_1_1=self.request.is_1_1)
+        self._take_over(trial, response)
+        outbound = self._outbound = trial.outbound
+        held = trial.hand_over()
+        self._response = head
+        self._frame_as(framing, head)
         self.exchange.status = response.status
         self.exchange.first_byte_at = time.monotonic_ns()
-        self._response = head
-        framing = AS_IT_CAME
-        if head.length <= 0 or self._stages:
-            framing = reframe(head, is_1_1=self.request.is_1_1, content_only=True)
-        self._frame_as(framing, head)
-        held, self._held = self._held, []
-        outbound = self._outbound
-        if self._ended_size >= 0:
-            self.upstream_ends(b"".join(held), self._ended_size)
+        if trial.ended_bytes >= 0:
+            self.upstream_ends(held, trial.ended_bytes)
             return
-        self.upstream_sends(b"".join(held))
-        if outbound is not None and not self._inbound.is_full:
+        self.upstream_sends(held)
+        if outbound is not None and outbound is self._outbound and not self.inbound.is_full:
             outbound.resume()
+
+    def _take_over(self, trial: Trial, response: Response) -> None:
+        """Go on with this attempt and no other; raises `Refused` where giving the others up has stopped the call."""
+        self._is_pushing = True
+        self._trials.close("given_up", but=response)
+        self._is_pushing = False
+        if self._refusal is not None:
+            trial.give_up(self._refusal.code)
+            raise self._refusal
+        response.stages.flow()
+        self.delivered = response
+        self._attempt = trial.attempt
+
+    async def _deliver_tunnel(self, trial: Trial, response: Response) -> None:
+        """Open the tunnel; its bytes pass no stages, which hear of their ending now."""
+        if response.status != trial.attempt.status:
+            raise Refused("policy_failed", "a policy changed the status of a tunnel")
+        upgrade, sock = trial.upgrade, trial.socket
+        if upgrade is not None and upgrade.outbound.transport.is_closing():
+            raise UpstreamFailed("upstream_cut", "the upstream closed before the tunnel stood")
+        if upgrade is not None:
+            take_fields(upgrade.head, response)
+        if self._pass(response, b"", is_last=True):
+            raise self._broken(Refused("policy_failed", "a stage gave bytes to a tunnel"))
+        self._take_over(trial, response)
+        trial.hand_over()
+        if upgrade is not None:
+            upgrade.outbound.transport.resume_reading()
+            self.upstream_upgrades(*upgrade)
+        elif sock is not None:
+            await self._hand_over(200, tunnel_opened(self.listener.signature.via_line)).join(sock)
 
     def _deliver_made(self, response: Response) -> None:
         """Write a response that a filter has made itself."""
-        head = ResponseHead()
-        head.status = self.exchange.status = response.status
-        content = response.content
-        for stage in response.stages:
-            content = stage.data(content) + stage.end("")
-        head.lines = [b"", *without_framing(response.fields), b"Content-Length: %d" % len(content)]
-        head.status_line = response.status_line
-        head.has_date = any(line[:5].lower() == b"date:" for line in response.fields)
-        self.exchange.response_bytes = len(content)
+        content = self._pass(response, response.content, is_last=True)
+        head = made_head(response, content, method=self.request.method)
+        self.delivered = response
+        self.exchange.status = response.status
+        self.exchange.first_byte_at = time.monotonic_ns()
         out = self._reply_head(head)
-        self._inbound.write(out if self.request.method == b"HEAD" else out + content)
+        if self.request.method != b"HEAD":
+            self._sent_on_bytes = len(content)
+            out += content
+        self.inbound.write(out)
         self._finish()
+
+    # content
+
+    def _pass(self, response: Response, data: bytes, *, is_last: bool) -> bytes:
+        """Pass content through the stages; raises `Refused` where one of them ends the call, in whichever way."""
+        stages = response.stages
+        self._is_pushing = True
+        try:
+            data = stages.end("", data) if is_last else stages.data(data)
+        except Refused as refused:
+            raise self._broken(refused) from None
+        finally:
+            self._is_pushing = False
+        if self._refusal is not None:
+            raise self._refusal  # a stage has stopped the exchange
+        return data
+
+    def _broken(self, refused: Refused) -> Refused:
+        count_failed(self.listener, refused)
+        return refused
+
+    def upstream_sends(self, data: bytes) -> None:
+        response = self.delivered
+        assert response is not None
+        if response.stages:
+            try:
+                data = self._pass(response, data, is_last=False)
+            except Refused as refused:
+                self.refuse(refused)
+                return
+            self._sent_on_bytes += len(data)
+        super().upstream_sends(data)
+
+    def upstream_ends(self, data: bytes, size: int) -> None:
+        response, head, attempt = self.delivered, self._response, self._attempt
+        assert response is not None
+        assert head is not None
+        assert attempt is not None
+        self._outbound = None
+        try:
+            data = self._pass(response, data, is_last=True)
+            if data and head.length == 0:
+                raise self._broken(Refused("policy_failed", "a stage gave bytes to a response without a body"))
+        except Refused as refused:
+            attempt.received_bytes = size
+            self._attempt_over("")  # the upstream has done what it was asked for
+            self.refuse(refused)
+            return
+        self._sent_on_bytes += len(data)
+        super().upstream_ends(data, size)
+
+    # endings
+
+    def stop(self, reason: str) -> None:
+        if self.delivered is None or self._attempt is not None:  # else it is at its end already
+            self.refuse(Refused("stopped", reason))
+
+    def refuse(self, refused: Refused) -> None:
+        """End the call, but not in the middle of a stage, nor twice where somebody who is told of its end stops it."""
+        if self._is_pushing:
+            self._refusal = self._refusal or refused
+            return
+        if self._is_ending:
+            return
+        if self._head_out:
+            self._head_out = b""
+            self._response = None  # nothing has been written: the client gets the error itself
+            self.exchange.first_byte_at = 0
+        super().refuse(refused)
+
+    def _leave_upstream(self, error: str) -> None:
+        self._is_ending = True
+        self._trials.close(error)
+        super()._leave_upstream(error)
+        if self.delivered is not None:
+            self._tail = end_stages(self.listener, self.delivered, error)
+            self._count_response()
+
+    def _finish(self) -> None:
+        self._is_ending = True
+        self._trials.close("given_up")
+        self._count_response()
+        super()._finish()
+
+    def _cut(self) -> None:
+        if self._tail and self.exchange.error != "client_stalled":
+            super().upstream_sends(self._tail)
+            self._sent_on_bytes += len(self._tail)
+            self._count_response()
+        super()._cut()
+
+    def _count_response(self) -> None:
+        """What the client gets is not what the upstream sent, where there are stages or nothing came from an upstream."""
+        response = self.delivered
+        if response is not None and (response.head is None or response.stages):
+            self.exchange.response_bytes = self._sent_on_bytes
+
+    # time
+
+    def tick(self, now: float, quiet_s: float) -> None:
+        """While the filters decide, their attempts have deadlines of their own, and so have they."""
+        if self.delivered is not None:
+            super().tick(now, quiet_s)
+            return
+        if self._continue_at > 0 and now >= self._continue_at:
+            self._continue_at = -1.0
+            self.inbound.write(CONTINUE)
+        fault = self._trials.overdue(now, quiet_s)
+        if fault is not None:
+            self.refuse(fault)

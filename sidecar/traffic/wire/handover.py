@@ -8,12 +8,12 @@ from sidecar.traffic.meter import attempt_finished, exchange_finished
 from sidecar.traffic.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from sidecar.traffic.listeners.http import HttpListener
     from sidecar.traffic.wire.inbound import Inbound
+    from sidecar.traffic.wire.listener import Listener
 
 
 def hand_over(
-    listener: "HttpListener", inbound: "Inbound", exchange: Exchange, attempt: Attempt, *, status: int, opening: bytes
+    listener: "Listener", inbound: "Inbound", exchange: Exchange, attempt: Attempt, *, status: int, opening: bytes
 ) -> Tunnel:
     """
     Answer the client with `opening` and make its connection one side of a tunnel.

@@ -2,12 +2,12 @@
 One connection of an agent: reads its requests, one after the other, and hands each to a `Call`.
 
 The states are few: no call (a head is awaited), a call whose request is still coming, a call that is owed a response, and
-a tunnel, which takes the socket away. Everything runs inside the loop turn in which bytes came; there is no task and no
-timer a call. Deadlines are looked at by the listener's `tick`.
+a tunnel, which takes the socket away. A call runs in the callback that brought its bytes, and what it writes leaves at the end
+of that loop turn (outbox.py); there is no timer a call, and a task only where filters or a CONNECT have to wait. A request that
+came before its turn has a loop turn of its own. Deadlines are looked at by the listener's `tick`.
 """
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, cast
 
 from sidecar.model.errors import Refused
@@ -16,22 +16,23 @@ from sidecar.traffic.wire.answer import error_response
 from sidecar.traffic.wire.body import Body, ChunkedBody, LengthBody
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.filtered import FilteredCall
-from sidecar.traffic.wire.head import has_bare_line_feed
+from sidecar.traffic.wire.hangup import has_hung_up
+from sidecar.traffic.wire.lingering import Lingering
 from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
+from sidecar.traffic.wire.outbox import ALONE_S
 from sidecar.traffic.wire.request import Ready, cut
-from sidecar.traffic.wire.request_head import RequestHead, parse_request
+from sidecar.traffic.wire.request_head import RequestHead, check_begun, parse_request
 from sidecar.traffic.wire.reset import reset
 
 if TYPE_CHECKING:
-    from sidecar.traffic.listeners.http import HttpListener
+    from sidecar.traffic.wire.listener import Listener
 
-_LINGER_S = 2.0
-"""How long the rest of a refused request is read and thrown away, so that the answer is not lost to a reset."""
 _CLOSE_WITHIN_S = 10.0
 """How long a connection that is closed may keep silent while bytes are left to write to it."""
-_LINGER_BYTES = 1024 * 1024
-_GONE_STATES = frozenset((7, 8, 9))
-"""TCP_CLOSE, TCP_CLOSE_WAIT and TCP_LAST_ACK in Linux's TCP_INFO: the peer has ended its side."""
+_MAX_BLANK_BYTES = 16
+"""Eight empty lines; RFC 9112 section 2.2 asks that one be ignored, behind which a client of old may have put it."""
+_FIRST_REQUEST_S = 1.0
+"""A connection that is younger than this may have its first request on the way, and closing it would reset that."""
 
 
 class Inbound(asyncio.Protocol):
@@ -43,18 +44,20 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_has_dropped", "_left_bytes", "_lingering", "_listener", "_out", "_partial", "_pipelined", "_quiet_since", "_ready",
-        "body", "call", "client", "is_full", "is_paused", "is_quiet", "keeps_alive", "transport",
+        "_blank_bytes", "_has_asked", "_has_dropped", "_left_bytes", "_lingering", "_listener", "_out", "_partial", "_pipelined",
+        "_quiet_since", "_ready", "body", "call", "client", "is_full", "is_paused", "is_quiet", "keeps_alive", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
 
-    def __init__(self, listener: "HttpListener") -> None:
+    def __init__(self, listener: "Listener") -> None:
         self._listener = listener
         self._partial = self._pipelined = self._out = b""
         self._ready: Ready | None = None
         self.is_paused = False
-        self._lingering = 0
+        self._lingering: Lingering | None = None
+        self._blank_bytes = 0
+        self._has_asked = False
         self._left_bytes = 0
         self._quiet_since = listener.now()
         self.client = ""
@@ -87,6 +90,13 @@ class Inbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.is_quiet = False
         if self.call is None:
+            ready = self._ready
+            if ready is not None and not self._partial:
+                size = ready.comes_again(data, self._listener.graph)
+                if size:
+                    self._blank_bytes = 0
+                    self._serve(ready.request, ready, data[size:])
+                    return
             self._read_head(data)
         elif self.body is not None:
             self._read_body(data)
@@ -115,47 +125,67 @@ class Inbound(asyncio.Protocol):
     # reading requests
 
     def _read_head(self, data: bytes) -> None:
-        if self._lingering:
-            self._lingering -= len(data)
-            if self._lingering <= 0:
+        if self._lingering is not None:
+            if not self._lingering.has_room_for(len(data)):
                 self.transport.abort()
             return
         if self._partial:
             data = self._partial + data
         if data[:1] in b"\r\n":
-            data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: an empty line before a request is ignored
-        listener = self._listener
+            data = self._without_blank(data)
+            if not data:
+                return
         end = data.find(b"\r\n\r\n")
-        if end < 0 or end > listener.max_header_bytes:
+        if end < 0 or end > self._listener.max_header_bytes:
             self._keep_partial(data)
             return
         self._partial = b""
         self._begin(data[: end + 4], data[end + 4 :])
 
+    def _without_blank(self, data: bytes) -> bytes:
+        """Ignore empty lines before a request (RFC 9112 section 2.2); they are few, and no deadline waits for them."""
+        bare = data.lstrip(b"\r\n")
+        self._blank_bytes += len(data) - len(bare)
+        if self._blank_bytes > _MAX_BLANK_BYTES:
+            self.turn_away(Refused("bad_request_line", f"more than {_MAX_BLANK_BYTES} bytes of empty lines stand before it"))
+            return b""
+        if bare:
+            self._blank_bytes = 0
+        self.is_quiet = not bare
+        return bare
+
     def _begin(self, head: bytes, rest: bytes) -> None:
         listener = self._listener
         ready = self._ready
-        refusal = None
         if ready is not None and ready.serves(head, listener.graph):
-            request = ready.request
-        else:
-            try:
-                request = parse_request(head, max_count=listener.max_header_count, max_url_bytes=listener.max_url_bytes)
-            except Refused as refused:
-                self._refuse_unread(refused)
-                return
-            ready = None
-            try:
-                ready = listener.make_ready(request, self.client)
-            except Refused as refused:
-                refusal = refused
-            self._ready = ready if ready is not None and ready.remember(cut(head)) else None
+            self._serve(ready.request, ready, rest)
+            return
+        self._ready = None
+        self._has_asked = True
+        try:
+            request = parse_request(head, max_count=listener.max_header_count, max_url_bytes=listener.max_url_bytes)
+        except Refused as refused:
+            self.turn_away(refused)
+            return
+        try:
+            ready = listener.make_ready(request, self.client)
+        except Refused as refused:
+            self._serve(request, None, rest, refused)
+            return
+        # A connection that ends with this request has no next one to remember it for.
+        if ready is not None and request.keep_alive and ready.remember(cut(head)):
+            self._ready = ready
+        self._serve(request, ready, rest)
+
+    def _serve(self, request: RequestHead, ready: Ready | None, rest: bytes, refusal: Refused | None = None) -> None:
+        """Begin the call that a head asks for; without `ready` it is refused, or asks about the sidecar itself."""
+        listener = self._listener
         self.keeps_alive = request.keep_alive and not listener.is_draining
-        passage = ready.passage if ready is not None else listener.nowhere(request, self.client)
-        if ready is not None and ready.way.route.chain.filters:
-            call: Call = FilteredCall(self, listener, request, ready, passage)
+        if ready is None:
+            call = Call(self, listener, request, None, listener.nowhere(request, self.client))
         else:
-            call = Call(self, listener, request, ready, passage)
+            kind = FilteredCall if ready.way.route.chain.filters else Call
+            call = kind(self, listener, request, ready, ready.passage)
         self.call = call
         if refusal is None:
             call.begin(rest)
@@ -164,18 +194,14 @@ class Inbound(asyncio.Protocol):
 
     def _keep_partial(self, data: bytes) -> None:
         listener = self._listener
-        if data[:1] == b"\x16":
-            self._refuse_unread(Refused("tls_to_plain_port", "the first byte is that of a TLS handshake"))
-        elif len(data) > listener.max_header_bytes:
-            line_is_too_long = b"\r\n" not in data[: listener.max_url_bytes]
-            code = "url_length" if line_is_too_long else "header_bytes"
-            self._refuse_unread(Refused(code, f"the request head has more than {listener.max_header_bytes} bytes"))
-        elif has_bare_line_feed(data, len(self._partial)):
-            self._refuse_unread(Refused("bad_header", "a line ends with LF alone"))
-        else:
-            if not self._partial:
-                self._quiet_since = listener.now()  # from here on, header_timeout runs
-            self._partial = data
+        try:
+            check_begun(data, len(self._partial), max_bytes=listener.max_header_bytes, max_url_bytes=listener.max_url_bytes)
+        except Refused as refused:
+            self.turn_away(refused)
+            return
+        if not self._partial:
+            self._quiet_since = listener.now()  # from here on, header_timeout runs
+        self._partial = data
 
     def take_body(self, request: RequestHead, rest: bytes) -> bytes:
         """
@@ -187,7 +213,7 @@ class Inbound(asyncio.Protocol):
         if length == 0:
             self._pipelined = rest
             return b""
-        body: Body = LengthBody(length) if length > 0 else ChunkedBody()
+        body: Body = LengthBody(length) if length > 0 else ChunkedBody(request.hop)
         self.body = body
         if not rest:
             return b""
@@ -205,8 +231,7 @@ class Inbound(asyncio.Protocol):
 
     def _read_body(self, data: bytes) -> None:
         body, call = self.body, self.call
-        assert body is not None
-        assert call is not None
+        assert body is not None and call is not None  # noqa: PT018 - one fact: a body belongs to a call
         try:
             data = body.relay(data)
             self._check_size(body)
@@ -263,8 +288,14 @@ class Inbound(asyncio.Protocol):
         if self._out:
             self._out += data
         else:
+            outbox = self._listener.outbox
+            if not outbox.is_crowded and (now_s := outbox.now()) - outbox.last_s > ALONE_S:
+                outbox.last_s = now_s
+                if not self.transport.is_closing():
+                    self.transport.write(data)
+                return
             self._out = data
-            self._listener.outbox.add(self)
+            outbox.add(self)
         if len(self._out) >= WRITE_HIGH_BYTES:
             self.flush()  # so that a client that takes nothing is noticed before more is read
 
@@ -318,17 +349,18 @@ class Inbound(asyncio.Protocol):
             self.transport.close()
             return
         self.transport.write_eof()
-        self._lingering = _LINGER_BYTES
-        self._quiet_since = self._listener.now()
+        self._quiet_since = now = self._listener.now()
+        self._lingering = Lingering(now)
+        self._ready = None
         self.resume_client()
 
-    def _refuse_unread(self, refused: Refused) -> None:
-        """Answer something that was no request; the connection cannot be used any more."""
+    def turn_away(self, refused: Refused, *, lingers: bool = True) -> None:
+        """Answer something that was no request, or what comes too much; the connection cannot be used any more."""
         self._partial = b""
         self._listener.count_refused(refused.code)
         self.keeps_alive = False
         self.write(self.error(refused, is_head=False))
-        self._close(was_read=False)
+        self._close(was_read=not lingers)
 
     def error(self, refused: Refused, *, is_head: bool) -> bytes:
         """The response to a call that the sidecar answers itself."""
@@ -347,9 +379,9 @@ class Inbound(asyncio.Protocol):
             self._left_bytes = left
         if not self.is_quiet:
             self.is_quiet = True
-            if call is not None or not (self._partial or self._lingering):
+            if call is not None or not self._partial:
                 self._quiet_since = now
-        if self.is_paused and call is not None and self._has_hung_up():
+        if self.is_paused and call is not None and has_hung_up(self.transport):
             call.client_gone()
             return
         quiet_s = now - self._quiet_since
@@ -358,30 +390,25 @@ class Inbound(asyncio.Protocol):
         elif self.transport.is_closing():
             if quiet_s > _CLOSE_WITHIN_S:
                 reset(self.transport)  # it takes nothing, so what is left to write will never go
-        elif self._lingering:
-            if quiet_s > _LINGER_S:
+        elif self._lingering is not None:
+            if self._lingering.is_over(now, quiet_s):
                 self.transport.abort()
         elif self._partial:
             if quiet_s > self._listener.header_timeout_s:
-                self._refuse_unread(Refused("request_timeout", "the request head did not come in time"))
-        elif quiet_s > self._listener.keep_alive_timeout_s or self._listener.is_draining:
+                self.turn_away(Refused("request_timeout", "the request head did not come in time"))
+        elif quiet_s > self._listener.keep_alive_timeout_s or (self._listener.is_draining and not self.is_expected(now)):
             self._close(was_read=True)
 
-    def _has_hung_up(self) -> bool:
-        """While the client is paused its EOF is not read; the kernel knows all the same."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is None or not hasattr(socket, "TCP_INFO"):
+    def is_expected(self, now: float) -> bool:
+        """Whether a request is on its way, as far as can be known: its head has begun, or the client has just connected."""
+        if self.call is not None or self._lingering is not None:
             return False
-        try:
-            state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        except OSError:
-            return True
-        return state in _GONE_STATES
+        return bool(self._partial) or (not self._has_asked and now - self._quiet_since <= _FIRST_REQUEST_S)
 
     def drain(self) -> None:
-        """Take no further request: close when idle, else after the call that is under way."""
+        """Take one request more at most: close when idle, else after the call that is under way or expected."""
         self.keeps_alive = False
-        if self.call is None:
+        if self.call is None and self._lingering is None and not self.is_expected(self._listener.now()):
             self._close(was_read=True)
 
     def cut(self) -> None:

@@ -4,21 +4,35 @@ One connection to an upstream: it sends a request, reads the response, and goes 
 Idle it expects nothing; whatever comes then (EOF, stray bytes) takes it out of the pool. What it reads it pushes to its
 `Sink` in the same loop turn: first `upstream_answers`, then any number of `upstream_sends`, then one `upstream_ends` or
 `upstream_fails`.
+
+A request is written at the end of the loop turn (outbox.py), after everything that this turn has brought was read. Where that
+ends the connection, or brings bytes on it, nothing of the request has gone and what came is no answer to it: the request is
+given back by `upstream_unsent`, whatever its method is.
 """
 
 import asyncio
+import select
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
+from sidecar.traffic.wire.connect import refusal
 from sidecar.traffic.wire.head import CHUNKED, has_bare_line_feed
-from sidecar.traffic.wire.outbox import Outbox
+from sidecar.traffic.wire.outbox import ALONE_S, Outbox
+from sidecar.traffic.wire.proxy import Via
 from sidecar.traffic.wire.response_head import ResponseHead, parse_response
+from sidecar.traffic.wire.response_outline import Outlines
 
 WRITE_HIGH_BYTES = 4 * 1024
-"""Above this a writer is told to pause. uvloop reads up to 250 KiB at once, and both together stay below 256 KiB."""
+"""
+Above this a writer is told to pause. uvloop reads up to 250 KiB of a plain socket at once, and both together stay below 256 KiB;
+so does what TLS brings, for which `TlsOutbound` has bounds of its own.
+"""
+_TLS_READ_HIGH_BYTES = 64 * 1024
+"""Encrypted bytes that may wait while the client is slow; 64 KiB come at once on top of them, uvloop's default is 256 KiB."""
 
 _MAX_INTERIM = 32
 """Interim (1xx) responses to one request; nobody needs as many, and each of them restarts the wait for the first byte."""
@@ -46,6 +60,9 @@ class Sink(Protocol):
     def upstream_fails(self, outbound: "Outbound", fault: UpstreamFailed) -> None:
         """No (whole) response will come; the connection is gone."""
 
+    def upstream_unsent(self, data: bytes) -> None:
+        """The connection is gone before anything of the request, which is `data` so far, was written to it."""
+
     def upstream_full(self) -> None:
         """Stop sending request content for now."""
 
@@ -57,6 +74,7 @@ class Keeper(Protocol):
     """Where a connection comes from and goes back to."""
 
     outbox: Outbox
+    outlines: Outlines
     max_header_bytes: int
     max_header_count: int
 
@@ -71,26 +89,30 @@ class Outbound(asyncio.BaseProtocol):
     """
     A connection to an upstream; `address` is the peer's IP, `uses` counts the requests it carried.
 
-    `received` is how much of a body had come when it was aborted.
+    `received` is how much of a body had come when it was aborted; `is_unwanted` keeps it from being used again. `news(0)` says
+    whether the peer has closed, or said something, that the loop has not read yet; false is no. It is poll(2) itself: a peek by
+    recv(2) costs three times as much, because nothing to read is an exception.
     """
 
     __slots__ = (
-        "_body", "_interim", "_keep", "_keeper", "_method", "_out", "_partial", "_relays", "_sock", "address", "first_byte",
-        "idle_since", "is_open", "received", "request_is_sent", "sink", "transport", "uses",
+        "_body", "_interim", "_is_unsent", "_keep", "_keeper", "_method", "_out", "_partial", "_relays", "address",
+        "first_byte", "idle_since", "is_open", "is_unwanted", "news", "received", "request_is_sent", "sink", "transport", "uses",
     )  # fmt: skip
 
     transport: asyncio.Transport
 
     def __init__(self, keeper: Keeper, sock: socket.socket, address: str) -> None:
         self._keeper = keeper
-        self._sock = sock
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self.news: Callable[[int], object] = poll.poll
         self.address = address
         self.sink: Sink | None = None
         self._body: Body | None = None
         self._partial = self._out = b""
         self._method = b""
         self._relays = True
-        self._keep = False
+        self._keep = self._is_unsent = self.is_unwanted = False
         self._interim = 0
         self.request_is_sent = True
         self.first_byte = False
@@ -109,6 +131,7 @@ class Outbound(asyncio.BaseProtocol):
         self.first_byte = False
         self._interim = 0
         self.uses += 1
+        self._is_unsent = True
         self._write(data)
 
     def send_more(self, data: bytes, *, whole: bool) -> None:
@@ -121,14 +144,22 @@ class Outbound(asyncio.BaseProtocol):
         if self._out:
             self._out += data
         else:
+            outbox = self._keeper.outbox
+            if not outbox.is_crowded and (now_s := outbox.now()) - outbox.last_s > ALONE_S:
+                outbox.last_s = now_s
+                self._is_unsent = False
+                if not self.transport.is_closing():
+                    self.transport.write(data)
+                return
             self._out = data
-            self._keeper.outbox.add(self)
+            outbox.add(self)
         if len(self._out) >= WRITE_HIGH_BYTES:
             self.flush()  # so that an upstream that takes nothing is noticed before more is read
 
     def flush(self) -> None:
         """Write what this loop turn has brought (outbox.Writer)."""
         data, self._out = self._out, b""
+        self._is_unsent = False
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
@@ -154,16 +185,6 @@ class Outbound(asyncio.BaseProtocol):
         if self.is_open:
             self.transport.resume_reading()
 
-    def is_stale(self) -> bool:
-        """True when the peer has closed, or said something unasked, since the last request; costs one system call."""
-        try:
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            return True
-        return True
-
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -182,7 +203,7 @@ class Outbound(asyncio.BaseProtocol):
         try:
             data = body.relay(data) if self._relays else body.payload(data)
         except Refused as refused:
-            self._fail(UpstreamFailed("upstream_malformed", refused.detail))
+            self.fail(UpstreamFailed("upstream_malformed", refused.detail))
             return
         if body.done:
             self._end(sink, data, body.size, is_clean=not body.rest)
@@ -196,7 +217,7 @@ class Outbound(asyncio.BaseProtocol):
             self._keep = False
             self._end(sink, b"", body.size, is_clean=False)
         elif sink is not None:
-            self._fail(_closed(self))
+            self.fail(_closed(self))
         elif self.is_open:
             self.is_open = False
             self._keeper.lost(self)
@@ -204,7 +225,7 @@ class Outbound(asyncio.BaseProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.sink is not None:
-            self._fail(_closed(self, exc))
+            self.fail(_closed(self, exc))
         elif self.is_open:
             self.is_open = False
             self._keeper.lost(self)
@@ -224,7 +245,16 @@ class Outbound(asyncio.BaseProtocol):
         if sink is None:
             self.abort()  # nobody asked: whatever this is, it is not an answer (response queue poisoning)
             return
+        if self._is_unsent:
+            self.fail(UpstreamFailed("upstream_malformed", "the upstream spoke before it was asked"))
+            return
         self.first_byte = True
+        if not self._partial and self._method != b"HEAD":
+            known = self._keeper.outlines.read(data)
+            if known is not None:
+                head, data = known
+                self._answer(sink, head, data)
+                return
         checked = len(self._partial)
         if checked:
             data = self._partial + data
@@ -235,14 +265,16 @@ class Outbound(asyncio.BaseProtocol):
                 if end < 0 or end > self._keeper.max_header_bytes:
                     self._keep_partial(data, checked)
                     return
-                head = parse_response(data[: end + 4], method=self._method, max_count=self._keeper.max_header_count)
+                raw = data[: end + 4]
+                head = parse_response(raw, method=self._method, max_count=self._keeper.max_header_count)
+                self._keeper.outlines.learn(raw, head)
                 data = data[end + 4 :]
                 checked = 0
                 if head.status >= 200 or head.status == 101:
                     break
                 self._inform(sink, head)
         except UpstreamFailed as fault:
-            self._fail(fault)
+            self.fail(fault)
             return
         if head.status == 101:
             self._hand_over(sink, head, data)
@@ -265,18 +297,24 @@ class Outbound(asyncio.BaseProtocol):
         sink.upstream_informs(head)
 
     def _answer(self, sink: Sink, head: ResponseHead, data: bytes) -> None:
-        self._keep = head.keep_alive
-        self._relays = sink.upstream_answers(self, head)
+        relays = sink.upstream_answers(self, head)
         if self.sink is not sink:
             return  # the sink gave up while it looked at the head
         length = head.length
+        if length == len(data) and head.keep_alive and self.request_is_sent:
+            self.sink = None  # the commonest case: all of the response came at once
+            self._keeper.release(self)
+            sink.upstream_ends(data, length)
+            return
+        self._keep = head.keep_alive
+        self._relays = relays
         if length == 0:
             self._end(sink, b"", 0, is_clean=not data)
             return
         if length == len(data):
-            self._end(sink, data, length, is_clean=True)  # the commonest case: all of the response came at once
+            self._end(sink, data, length, is_clean=True)
             return
-        self._body = LengthBody(length) if length > 0 else ChunkedBody() if length == CHUNKED else EndlessBody()
+        self._body = LengthBody(length) if length > 0 else ChunkedBody(head.hop) if length == CHUNKED else EndlessBody()
         if data:
             self.data_received(data)
         else:
@@ -300,10 +338,16 @@ class Outbound(asyncio.BaseProtocol):
             self.transport.abort()
         sink.upstream_ends(data, size)
 
-    def _fail(self, fault: UpstreamFailed) -> None:
+    def fail(self, fault: UpstreamFailed) -> None:
+        """Drop the connection and tell whoever is on it, if anybody is."""
         sink = self.sink
+        unsent = self._out if self._is_unsent and self.uses > 1 else b""
         self.abort()
-        if sink is not None:
+        if sink is None:
+            return
+        if unsent:
+            sink.upstream_unsent(unsent)
+        else:
             sink.upstream_fails(self, fault)
 
 
@@ -321,6 +365,10 @@ class TlsOutbound(Outbound):
         super().__init__(keeper, sock, address)
         self._buffer = buffer
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_read_buffer_limits(high=_TLS_READ_HIGH_BYTES)  # type: ignore[attr-defined]  # TLS transports have it
+
     def get_buffer(self, sizehint: int) -> memoryview:
         """asyncio.BufferedProtocol; uvloop looks for the method, and only where the class is no asyncio.Protocol."""
         return self._buffer
@@ -328,6 +376,28 @@ class TlsOutbound(Outbound):
     def buffer_updated(self, nbytes: int) -> None:
         """asyncio.BufferedProtocol."""
         self.data_received(bytes(self._buffer[:nbytes]))
+
+
+class ProxyOutbound(Outbound):
+    """
+    A connection to a corporate proxy that is asked for what the upstream has.
+
+    What it answers counts as the upstream's own answer, but for 407, which only a proxy can mean (RFC 9110 section 15.5.8):
+    the client would take it for ours, and offer the credentials that it has for us.
+    """
+
+    __slots__ = ("_via",)
+
+    def __init__(self, keeper: Keeper, sock: socket.socket, address: str, via: Via) -> None:
+        super().__init__(keeper, sock, address)
+        self._via = via
+
+    def _answer(self, sink: Sink, head: ResponseHead, data: bytes) -> None:
+        if head.status != 407:
+            super()._answer(sink, head, data)
+            return
+        head.take_apart()
+        self.fail(refusal(b"\r\n".join(head.lines), head.status, self._via))
 
 
 def _closed(outbound: Outbound, exc: Exception | None = None) -> UpstreamFailed:

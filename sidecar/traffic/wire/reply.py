@@ -1,6 +1,6 @@
 """The response as the client gets it: the upstream's own lines, in a framing that this client understands."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidecar.traffic.wire.head import CHUNKED, without_framing
 from sidecar.traffic.wire.response_head import ResponseHead
@@ -16,11 +16,18 @@ class Signature:
     via_line: bytes
     via_line_1_0: bytes
     date: bytes
+    common_end: bytes = field(init=False)
+    """The end of the commonest head: Via and the empty line."""
+
+    def __post_init__(self) -> None:
+        self.common_end = self.via_line + b"\r\n\r\n"
 
 
 def reply_head(head: ResponseHead, signature: Signature, *, keeps_alive: bool, is_1_1: bool) -> bytes:
     """Build the head for a client that speaks HTTP/1.1 or not; `keeps_alive` says whether another request may follow."""
     if head.as_is:
+        if head.has_date and keeps_alive and is_1_1:
+            return head.as_is + signature.common_end
         out = head.as_is + signature.via_line
     else:
         head.lines[0] = b"HTTP/1.1 " + head.status_line
@@ -72,10 +79,12 @@ def reframe(head: ResponseHead, *, is_1_1: bool, content_only: bool = False) -> 
     length = head.length
     if length == 0:
         if head.declared == CHUNKED or head.status == 204:
+            head.take_apart()
             head.lines = without_framing(head.lines)  # RFC 9110 section 8.6, RFC 9112 section 6.1
         return AS_IT_CAME
     if is_1_1 and length == CHUNKED and not content_only:
         return AS_IT_CAME
+    head.take_apart()
     head.lines = without_framing(head.lines)
     if is_1_1:
         head.lines.append(b"Transfer-Encoding: chunked")

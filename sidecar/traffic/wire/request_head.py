@@ -6,7 +6,7 @@ import httptools
 
 from sidecar.model.errors import Refused
 from sidecar.traffic.wire.fields import Field
-from sidecar.traffic.wire.head import CHUNKED, Seen, hop_by_hop, tokens
+from sidecar.traffic.wire.head import CHUNKED, Seen, has_bare_line_feed, hop_by_hop, tokens
 from sidecar.traffic.wire.mending import mend_request
 
 _HOST, _LENGTH, _CODING = int(Field.HOST), int(Field.CONTENT_LENGTH), int(Field.TRANSFER_ENCODING)
@@ -25,7 +25,8 @@ class RequestHead:
     A request's head, judged and taken apart; what a request does not have is a default of the class.
 
     `lines` are the request line and the field lines that go on to the upstream, without hop-by-hop, trace and identity
-    fields; `host_at` is the Host line's place among them (0: none). `length` is the body's size, or `CHUNKED`.
+    fields; `host_at` is the Host line's place among them (0: none). `length` is the body's size, or `CHUNKED`. `hop` are the
+    fields that Connection names, for the trailers.
     """
 
     method: bytes
@@ -38,6 +39,7 @@ class RequestHead:
     length = 0
     expects_continue = False
     upgrade = b""
+    hop: frozenset[bytes] = frozenset()
     proxy_authorization = b""
     traceparents: tuple[bytes, ...] = ()
     tracestates: tuple[bytes, ...] = ()
@@ -89,6 +91,22 @@ def parse_request(head: bytes, *, max_count: int, max_url_bytes: int) -> Request
     return request
 
 
+def check_begun(data: bytes, checked: int, *, max_bytes: int, max_url_bytes: int) -> None:
+    """Raise `Refused` where what there is of a head cannot become a good one; its first `checked` bytes were asked before."""
+    if data[:1] == b"\x16":
+        raise Refused("tls_to_plain_port", "the first byte is that of a TLS handshake")
+    if len(data) > max_bytes:
+        code = "header_bytes" if b"\r\n" in data[:max_url_bytes] else "url_length"
+        raise Refused(code, f"the request head has more than {max_bytes} bytes")
+    if has_bare_line_feed(data, checked):
+        raise Refused("bad_header", "a line ends with LF alone")
+
+
+def too_long(length: int, limit: int) -> Refused:
+    """The refusal of a body by the length that its head declares."""
+    return Refused("body_bytes", f"the body has {length} bytes, {limit} are allowed")
+
+
 def _judge_mended(lines: list[bytes]) -> Seen:
     seen = Seen()
     try:
@@ -115,6 +133,9 @@ def _take_request_apart(request: RequestHead, lines: list[bytes], specials: list
             continue
         if kind == _LENGTH:
             length = int(value)
+            if not length and value != b"0":
+                at = place - gone  # every other number is written anew as well (request.py)
+                lines[at] = lines[at].partition(b":")[0] + b": 0"
             continue
         if kind == _CODING:
             length = _coding(value, length)
@@ -125,8 +146,8 @@ def _take_request_apart(request: RequestHead, lines: list[bytes], specials: list
             request.traceparents += (value,)
         else:
             _read_rare(request, kind, value)
-            if kind in _KEPT:
-                continue
+            if kind in _KEPT and (kind != _EXPECT or request.is_1_1):
+                continue  # of HTTP/1.0 an expectation is ignored (RFC 9110 section 10.1.1), so it must not go on as one of 1.1
         del lines[place - gone]
         gone += 1
     request.lines = lines
@@ -185,7 +206,9 @@ def _obey_connection(request: RequestHead, named: frozenset[bytes]) -> None:
         request.upgrade = _without_h2c(request.upgrade)
     gone = hop_by_hop(named)
     if gone:
+        request.hop = gone
         _take_out(request, gone)
+
 
 def _without_h2c(upgrade: bytes) -> bytes:
     """HTTP/2 in clear would carry requests past the policies (and RFC 9113 has given its upgrade up): it is not offered on."""

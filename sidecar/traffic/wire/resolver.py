@@ -7,9 +7,9 @@ from collections import OrderedDict
 
 from sidecar.model.clock import Clock
 from sidecar.model.errors import UpstreamFailed
+from sidecar.traffic.wire.look_ups import LookUps
 
 _MAX_NAMES = 4096
-_MAX_LOOK_UPS = 64
 _FAILURE_TTL_S = 1.0
 
 
@@ -17,15 +17,17 @@ class Resolver:
     """
     Resolves host names through the system's resolver.
 
-    Answers are kept for `ttl_s`, failures for one second; at most 4,096 names are kept and 64 look-ups run at once.
+    Answers are kept for `ttl_s`, failures and silence for one second; at most 4,096 names are kept. An answer that comes after
+    `timeout_s` is kept too, for whoever asks next. Resolvers that share their `look_ups` share the bound on them.
     """
 
-    def __init__(self, *, ttl_s: float, timeout_s: float, clock: Clock) -> None:
+    def __init__(self, *, ttl_s: float, timeout_s: float, clock: Clock, look_ups: LookUps | None = None) -> None:
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
         self._clock = clock
+        self._look_ups = look_ups or LookUps()
         self._known: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
-        self._running: dict[str, asyncio.Future[tuple[str, ...]]] = {}
+        self._asked: dict[str, tuple[float, asyncio.Future[tuple[str, ...]]]] = {}
 
     async def resolve(self, host: str) -> tuple[str, ...]:
         """
@@ -41,36 +43,26 @@ class Resolver:
             if not known[1]:
                 raise UpstreamFailed("dns_failed", f"{host} does not resolve")
             return known[1]
-        running = self._running.get(host)
-        if running is None:
-            if len(self._running) >= _MAX_LOOK_UPS:
-                raise UpstreamFailed("dns_failed", "too many names are being resolved at once")
-            running = asyncio.ensure_future(self._look_up(host))
-            self._running[host] = running
-            running.add_done_callback(lambda done: self._forget(host, done))
-        return await asyncio.shield(running)
-
-    def _forget(self, host: str, done: "asyncio.Future[tuple[str, ...]]") -> None:
-        self._running.pop(host, None)
-        if not done.cancelled():
-            done.exception()  # everybody who waited has got it; nobody may be left to
-
-    async def _look_up(self, host: str) -> tuple[str, ...]:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await asyncio.wait_for(
-                loop.getaddrinfo(host, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP), self._timeout_s
-            )
-        except TimeoutError:
-            raise UpstreamFailed("dns_failed", f"{host} did not resolve within {self._timeout_s} s") from None
-        except (OSError, UnicodeError) as fault:
+        deadline, answer = self._asked.get(host) or self._ask(host)
+        await asyncio.wait((answer,), timeout=max(0.0, deadline - self._clock.monotonic()))
+        if not answer.done():
             self._keep(host, (), _FAILURE_TTL_S)
-            raise UpstreamFailed("dns_failed", f"{host}: {fault}") from None
-        addresses = _interleave([str(info[4][0]) for info in found])
-        self._keep(host, addresses, self._ttl_s if addresses else _FAILURE_TTL_S)
-        if not addresses:
-            raise UpstreamFailed("dns_failed", f"{host} has no address")
-        return addresses
+            raise UpstreamFailed("dns_failed", f"{host} did not resolve within {self._timeout_s} s")
+        return _interleave(answer.result())
+
+    def _ask(self, host: str) -> "tuple[float, asyncio.Future[tuple[str, ...]]]":
+        answer = self._look_ups.ask(host)
+        asked = self._asked[host] = (self._clock.monotonic() + self._timeout_s, answer)
+        answer.add_done_callback(lambda done: self._hear(host, done))
+        return asked
+
+    def _hear(self, host: str, answer: "asyncio.Future[tuple[str, ...]]") -> None:
+        """Keep an answer, be it late."""
+        del self._asked[host]
+        if answer.cancelled() or answer.exception() is not None:
+            self._keep(host, (), _FAILURE_TTL_S)
+        else:
+            self._keep(host, _interleave(answer.result()), self._ttl_s)
 
     def _keep(self, host: str, addresses: tuple[str, ...], ttl_s: float) -> None:
         self._known[host] = (self._clock.monotonic() + ttl_s, addresses)
@@ -84,10 +76,12 @@ def as_literal(host: str) -> str:
     Return the address that `host` spells out, or "" for a name.
 
     The shorthands of inet_aton (2130706433, 0x7f.1) are spelt-out addresses too, because getaddrinfo takes them for one.
+    IPv4-mapped IPv6 is given as the IPv4 that it is for the kernel; versions of Python differ in how they spell it.
     """
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        return str(ipaddress.ip_address(bare))
+        address = ipaddress.ip_address(bare)
+        return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         pass
     if bare and bare[-1] in "0123456789abcdefABCDEFx.":
@@ -98,7 +92,7 @@ def as_literal(host: str) -> str:
     return ""
 
 
-def _interleave(addresses: list[str]) -> tuple[str, ...]:
+def _interleave(addresses: tuple[str, ...]) -> tuple[str, ...]:
     unique = list(dict.fromkeys(addresses))
     six = [address for address in unique if ":" in address]
     four = [address for address in unique if ":" not in address]

@@ -23,7 +23,8 @@ class ResponseHead:
     `status_line` is what follows the version (`200 OK`), byte for byte; `lines` are the status line and the field lines that
     go on to the client. `length` is the size that the body has on this connection (0 after HEAD), `declared` what
     Content-Length or Transfer-Encoding said, which HEAD and 304 pass on. A head that may go on as it came stands whole in
-    `as_is`, but for the empty line at its end; then the other two are not filled in.
+    `as_is`, but for the empty line at its end; then the other two are not filled in. `hop` are the fields that Connection
+    names, for the trailers.
     """
 
     status: int
@@ -36,6 +37,7 @@ class ResponseHead:
     declared = UNTIL_CLOSE
     has_date = False
     upgrade = b""
+    hop: frozenset[bytes] = frozenset()
 
     def take_apart(self) -> None:
         """Fill in `status_line` and `lines` of a head that was read `as_is`, for somebody who wants to change them."""
@@ -158,6 +160,7 @@ def _take_response_apart(response: ResponseHead, lines: list[bytes], specials: l
         response.keep_alive = b"close" not in members if response.is_1_1 else b"keep-alive" in members
         gone_too = hop_by_hop(members)
         if gone_too:
+            response.hop = gone_too
             lines = [lines[0], *(line for line in lines[1:] if line[: line.index(b":")].lower() not in gone_too)]
     elif named:
         response.keep_alive = True

@@ -65,6 +65,17 @@ class Tunnel:
         if not self.upstream.is_full:
             self.upstream.resume_writing()
 
+    def go_on(self, transport: asyncio.Transport, rest: bytes) -> None:
+        """Make a connection that has spoken HTTP until now the other side; `rest` has come on it already."""
+        self.upstream.take_over(transport)
+        if self.client.is_full:
+            transport.pause_reading()
+        early, self.early = self.early, b""
+        if early:
+            self.client.data_received(early)
+        if rest:
+            self.upstream.data_received(rest)
+
     def end(self, error: str) -> None:
         """Close both sides, sending what is still buffered; only the first call counts."""
         over, self._over = self._over, None

@@ -1,13 +1,17 @@
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from sidecar.model.facts import CommandFinished
 from sidecar.model.spec import Duration
 from sidecar.runtime.metrics import Counter
 from sidecar.runtime.runtime import Runtime
+from sidecar.telemetry.detectors import Detection
 from sidecar.telemetry.receivers.traffic import AT_ONCE, Config, TrafficReceiver, build
+from sidecar.telemetry.resource import enrich
 from sidecar.telemetry.signals import Batch, Signal
 from tests.otlp_collector import attributes_of
 from tests.sidecar_under_test import eventually
@@ -62,6 +66,54 @@ async def test_an_ended_call_becomes_two_spans_after_a_moment() -> None:
     assert attributes_of(request.resource_spans[0].resource)["service.name"] == "sidecar-under-test"
     await made.stop()
     assert counts(runtime) == {"accepted_spans": 2}
+
+
+async def test_spans_wait_for_resource_detectors_and_are_written_with_what_those_found() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink, flush_interval=Duration("1ms"), queue_size=200)
+    detection = Detection(runtime, ["some"])
+    for _ in range(AT_ONCE + 1):
+        runtime.bus.publish(exchange())
+    await asyncio.sleep(0.02)
+    assert sink.batches == []
+    enrich(runtime, {"cloud.provider": "acme"})
+    detection.is_under_way = False
+    await eventually(lambda: len(sink.spans) == AT_ONCE + 1, "all spans")
+    for batch in sink.batches:
+        request = ExportTraceServiceRequest.FromString(batch.chunks[0])
+        assert attributes_of(request.resource_spans[0].resource)["cloud.provider"] == "acme"
+    await made.stop()
+    assert counts(runtime) == {"accepted_spans": AT_ONCE + 1}
+
+
+@pytest.mark.parametrize("how", ["crowd", "end"])
+async def test_spans_do_not_wait_for_detectors_where_there_is_no_room_or_no_time(how: str) -> None:
+    sink = Sink()
+    made, runtime = receiver(sink, flush_interval=Duration("1ms"), queue_size=200)
+    Detection(runtime, ["some"])
+    for _ in range(100 if how == "crowd" else 3):
+        runtime.bus.publish(exchange())
+    if how == "end":
+        await made.stop()
+    await eventually(lambda: len(sink.spans) >= (AT_ONCE if how == "crowd" else 3), "spans")
+    await made.stop()
+    assert counts(runtime) == {"accepted_spans": 100 if how == "crowd" else 3}
+
+
+async def test_a_command_that_has_ended_is_written_at_once_if_its_trace_is_sampled() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink)
+    fact = CommandFinished(
+        started_ns=1, ended_ns=2, trace_id=b"t" * 16, span_id=b"s" * 8, flags=1, command="sh", name="sh", agent="sh", exit_code=0
+    )
+    runtime.bus.publish(fact)
+    runtime.bus.publish(replace(fact, flags=0))
+    assert [span.name for span in sink.spans] == ["sh"]
+    sink.takes = False
+    runtime.bus.publish(fact)
+    await made.stop()
+    runtime.bus.publish(fact)
+    assert counts(runtime) == {"accepted_spans": 1, "unsampled_spans": 1, "refused_spans": 1}
 
 
 async def test_many_are_written_at_once_and_never_more_than_64_a_turn() -> None:

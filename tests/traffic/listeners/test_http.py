@@ -12,7 +12,8 @@ from sidecar.model.spec import Secret
 from sidecar.runtime.metrics import Counter, Gauge
 from sidecar.runtime.runtime import Runtime, State
 from sidecar.traffic.graph import Graph, compile_graph
-from sidecar.traffic.listeners.http import Config, HttpListener, build, read_endpoint
+from sidecar.traffic.listeners import http
+from sidecar.traffic.listeners.http import Config, HttpListener, build
 from sidecar.traffic.spec import RouteSpec, TrafficSpec
 from sidecar.traffic.upstreams.http import Config as UpstreamConfig
 from sidecar.traffic.upstreams.http import HttpUpstream
@@ -25,20 +26,6 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = b"GET /a/x HTTP/1.1\r\nHost: a\r\n\r\n"
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "host", "port"),
-    [
-        ("127.0.0.1:4140", "127.0.0.1", 4140),
-        ("localhost:0", "localhost", 0),
-        ("[::1]:65535", "::1", 65535),
-        ("[::]:1", "::", 1),
-        ("sidecar.internal:80", "sidecar.internal", 80),
-    ],
-)
-def test_an_endpoint_is_host_and_port(endpoint: str, host: str, port: int) -> None:
-    assert read_endpoint(endpoint) == (host, port)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +279,27 @@ async def test_one_connection_too_many_is_told_so(place: Place) -> None:
     await place.serves(await place.connects(listener))
 
 
+async def test_those_above_the_bound_linger_within_a_bound_of_their_own(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_MAX_TURNED_AWAY", 2)
+    listener = await place.opens(max_connections=1)
+    await place.serves(await place.connects(listener))
+    above = [await place.connects(listener) for _ in range(3)]
+    for client in above:
+        assert (await client.response()).one(b"x-sidecar-error") == b"too_many_connections"
+        await client.saw_end()
+    assert len(listener._turned_away) == 2
+    assert place.counted("traffic.refused", code="too_many_connections") == 3
+    assert place.counted("traffic.listeners.http.cut_short", listener="http") == 1
+    assert place.counted("traffic.listeners.http.open_connections", listener="http") == 1
+    for client in above:
+        await client.closes()
+    await eventually(lambda: not listener._turned_away, "the end of those who were turned away")
+    another = await place.connects(listener)
+    await another.response()
+    await listener.stop()
+    await another.saw_end()
+
+
 async def test_tunnels_count_as_connections(place: Place) -> None:
     listener = await place.opens(max_connections=1)
     client = await place.connects(listener)
@@ -327,6 +335,31 @@ async def test_draining_lets_calls_end_and_closes_what_is_idle(place: Place) -> 
     assert response.one(b"connection") == b"close"
     await client.saw_end()
     assert await draining == 0
+
+
+async def test_a_client_that_connects_just_before_the_end_gets_one_answer(place: Place) -> None:
+    listener = await place.opens()
+    client = await place.connects(listener)
+    await eventually(lambda: len(listener._connections) == 1, "the connection")
+    listener.stop_accepting()
+    draining = asyncio.create_task(listener.drain(5.0))
+    await asyncio.sleep(0.1)  # the request comes several ticks later
+    await client.sends(GET)
+    far = await place.upstream.hears()
+    await far.request()
+    await far.sends(OK)
+    response = await client.response()
+    assert (response.body, response.one(b"connection")) == (b"ok", b"close")
+    assert await draining == 0
+
+
+async def test_who_has_connected_and_says_nothing_is_not_waited_for_long(place: Place) -> None:
+    listener = await place.opens()
+    client = await place.connects(listener)
+    await eventually(lambda: len(listener._connections) == 1, "the connection")
+    async with asyncio.timeout(3.0):
+        assert await listener.drain(60.0) == 0
+    await client.saw_end()
 
 
 async def test_draining_cuts_what_takes_too_long(place: Place) -> None:
@@ -369,10 +402,64 @@ async def test_old_graphs_are_looked_after_until_they_are_forgotten(place: Place
     await new.close()
 
 
-async def test_the_date_is_kept_by_the_tick(place: Place) -> None:
+async def test_the_date_is_made_once_a_second(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+    monkeypatch.setattr(http, "formatdate", lambda second, usegmt: made.append(second) or f"{second}, {usegmt}")
+    clock = ManualClock(wall_ns=5_999_999_999)
+    place = Place(await opened(RawUpstream()), clock)
     listener = await place.opens()
-    listener.signature.date = b"long ago"
-    await eventually(lambda: listener.signature.date.endswith(b" GMT"), "a fresh date")
+    looks = listener._looks
+    await eventually(lambda: listener._looks > looks + 3, "some ticks")
+    assert (made, listener.signature.date) == ([5], b"5, True")
+    clock.advance(0.5)
+    await eventually(lambda: listener.signature.date == b"6, True", "the next second")
+    assert made == [5, 6]
+    await place.ends()
+
+
+async def test_paused_clients_are_looked_at_twice_as_often_as_everybody(place: Place) -> None:
+    listener = await place.opens(start=False)
+    seen: list[str] = []
+
+    class Client:
+        def __init__(self, name: str, *, is_paused: bool) -> None:
+            self.is_paused = is_paused
+            self.tick = lambda now: seen.append(name)
+
+    listener._connections = {Client("paused", is_paused=True), Client("usual", is_paused=False)}  # type: ignore[assignment,arg-type]
+    try:
+        for _ in range(4):
+            listener._tick()
+            assert listener._ticking is not None
+            listener._ticking.cancel()
+    finally:
+        listener._connections = set()
+    assert (seen.count("paused"), seen.count("usual")) == (4, 2)
+
+
+async def test_a_deadline_that_cannot_be_looked_at_keeps_nobody_else_from_it(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = await place.opens(start=False)
+    ticked: list[float] = []
+    place.graph.tick = ticked.append  # type: ignore[method-assign]  # it only counts
+
+    class Broken:
+        is_paused = False
+
+        def tick(self, now: float) -> None:
+            raise RuntimeError("boom")
+
+    listener._connections = {Broken()}  # type: ignore[assignment,arg-type]
+    try:
+        for _ in range(2):
+            listener._tick()
+            assert listener._ticking is not None
+            listener._ticking.cancel()
+    finally:
+        listener._connections = set()
+    assert len(ticked) == 1
+    assert "a deadline could not be looked at" in caplog.text
 
 
 # ── who calls, and where to ──────────────────────────────────────────────────────────────────────────────────────────
@@ -420,6 +507,14 @@ async def test_a_call_that_goes_nowhere_has_a_passage_too(place: Place, text: st
 )
 async def test_what_asks_about_the_sidecar_itself_goes_nowhere(place: Place, text: str) -> None:
     assert (await place.opens(start=False)).make_ready(parsed(text), "") is None
+
+
+@pytest.mark.parametrize("target", ["/a/x#f", "/a/#", "/#", "http://h/a#f", "http://h#f", "*#", "/a/x?q=%23#"])
+async def test_a_target_with_a_fragment_is_refused(place: Place, target: str) -> None:
+    listener = await place.opens(start=False)
+    with pytest.raises(Refused, match=r"bad_target: .* fragment"):
+        listener.make_ready(parsed(f"GET {target} HTTP/1.1\nHost: h"), "")
+    assert listener.make_ready(parsed("GET /a/x?q=%23 HTTP/1.1\nHost: h"), "") is not None
 
 
 async def test_a_request_that_was_here_before_is_a_loop(place: Place) -> None:
@@ -529,7 +624,7 @@ async def test_a_tunnel_to_nobody_ends_with_its_time(place: Place) -> None:
     async def dial() -> Any:
         await asyncio.Event().wait()
 
-    upstream.dial = dial  # type: ignore[method-assign]  # an address that never answers
+    upstream.dial_tunnel = dial  # type: ignore[method-assign]  # an address that never answers
     client = await place.connects(listener)
     await client.sends(f"CONNECT {place.upstream.authority} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     assert (await client.response()).one(b"x-sidecar-error") == b"connect_timeout"
@@ -539,7 +634,7 @@ async def test_a_client_that_leaves_while_its_tunnel_is_dug_leaves_nothing_behin
     listener = await place.opens()
     (upstream,) = place.graph.upstreams
     begun, go_on = asyncio.Event(), asyncio.Event()
-    dug = upstream.dial
+    dug = upstream.dial_tunnel
 
     async def slow() -> Any:
         begun.set()
@@ -549,7 +644,7 @@ async def test_a_client_that_leaves_while_its_tunnel_is_dug_leaves_nothing_behin
             pass  # the destination accepted in the very moment in which the client left
         return await dug()
 
-    upstream.dial = slow  # type: ignore[method-assign]  # as slow as the test needs it
+    upstream.dial_tunnel = slow  # type: ignore[method-assign]  # as slow as the test needs it
     client = await place.connects(listener)
     await client.sends(f"CONNECT {place.upstream.authority} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     await begun.wait()

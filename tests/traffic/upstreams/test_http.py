@@ -10,8 +10,9 @@ from sidecar.model.spec import Duration, Secret
 from sidecar.runtime.metrics import Gauge
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic.destinations import Destinations
-from sidecar.traffic.upstreams.http import Config, HttpUpstream, TlsSpec, build, make_context, read_proxy
+from sidecar.traffic.upstreams.http import Config, HttpUpstream, TlsSpec, build, make_context
 from sidecar.traffic.wire.dial import Dialer
+from sidecar.traffic.wire.proxy import Proxies, proxies_of
 from sidecar.traffic.wire.resolver import Resolver
 from tests.peers.authority import Authority
 from tests.peers.raw import RawUpstream
@@ -72,32 +73,19 @@ def test_bounds_that_let_nothing_through_are_refused(settings: dict[str, int]) -
     assert Config(url="http://h", max_connections=1, max_waiting=0, max_header_count=1).max_waiting == 0
 
 
-def test_a_proxy_is_read_with_its_credentials_decoded() -> None:
-    via = read_proxy(Secret("http://us%40er:p%3Ass@proxy.corp:3128"))
-    assert (via.host, via.port) == ("proxy.corp", 3128)
-    assert via.authorization == "Basic dXNAZXI6cDpzcw=="
-    assert read_proxy(Secret("http://proxy.corp:3128/")).authorization == ""
+@pytest.mark.parametrize("proxy", ["http://me:pw@proxy:3128", "environment", "direct"])
+def test_a_proxy_is_a_url_or_a_word(proxy: str) -> None:
+    assert Config(url="http://h", proxy=Secret(proxy)).proxy == Secret(proxy)
 
 
-@pytest.mark.parametrize(
-    "proxy",
-    [
-        "",
-        "proxy:3128",
-        "https://proxy:3128",
-        "http://proxy",
-        "http://:3128",
-        "http://me:s3/cret@proxy:3128",
-        "http://me:s3cret@proxy:s3cret",
-        "http://me:s3[cret@proxy:1",
-    ],
-)
-def test_a_proxy_that_makes_no_sense_is_refused_without_a_word_of_its_password(proxy: str) -> None:
-    with pytest.raises(ValueError, match="proxy has to look like") as refused:
-        Config(url="http://h", proxy=Secret(proxy))
-    assert "s3" not in str(refused.value)
-    assert refused.value.__cause__ is None
-    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+def test_a_proxy_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="proxy has to look like"):
+        Config(url="http://h", proxy=Secret("socks5://proxy:1080"))
+
+
+def test_an_environment_whose_proxy_makes_no_sense_is_found_when_it_is_built() -> None:
+    with pytest.raises(ValueError, match="HTTPS_PROXY of the environment has to look like"):
+        build("http/a", Config(url="https://h", proxy=Secret("environment")), Runtime(environ={"HTTPS_PROXY": "socks5://p:1"}))
 
 
 @pytest.mark.parametrize(
@@ -172,8 +160,8 @@ class Caller:
         self.got.append(fault)
 
 
-def dialer() -> Dialer:
-    open_to_all = Destinations(allow_loopback=False, allow_private=False, own=list, configured=frozenset())
+def dialer(*own: tuple[str, int]) -> Dialer:
+    open_to_all = Destinations(allow_loopback=False, allow_private=False, own=lambda: own, configured=frozenset())
     return Dialer(Resolver(ttl_s=1.0, timeout_s=1.0, clock=ManualClock()), open_to_all, attempt_delay_s=0.1)
 
 
@@ -201,6 +189,9 @@ async def test_gauges_follow_the_connections(opened: Any) -> None:
     runtime = Runtime()
     upstream = build("http/a", Config(url=peer.url, max_connections=1), runtime)
     upstream.reach_by(dialer())
+    assert gauges(runtime) == {}, "what is not started may never be"
+    await upstream.start()
+    await upstream.start()
     assert gauges(runtime) == {"connections open http/a": 0, "connections idle http/a": 0, "waiting http/a": 0}
     outbound = await taken(upstream)
     second = Caller()
@@ -212,13 +203,30 @@ async def test_gauges_follow_the_connections(opened: Any) -> None:
     assert gauges(runtime) == {"connections open http/a": 1, "connections idle http/a": 1, "waiting http/a": 0}
     await upstream.stop()
     await upstream.stop()
-    await eventually(lambda: gauges(runtime)["connections open http/a"] == 0, "closed connections")
-
-
-def test_destinations_that_the_config_does_not_name_have_no_series() -> None:
-    runtime = Runtime()
-    HttpUpstream("", Config(url="http://h"), runtime, named_by_config=False)
+    assert upstream.pool.open_count == 0
     assert gauges(runtime) == {}
+
+
+async def test_destinations_that_the_config_does_not_name_have_no_series() -> None:
+    runtime = Runtime()
+    await HttpUpstream("", Config(url="http://h"), runtime, named_by_config=False).start()
+    assert gauges(runtime) == {}
+
+
+async def test_connections_that_a_new_dialer_would_refuse_are_not_used_again(opened: Any) -> None:
+    peer = await opened(RawUpstream())
+    upstream = HttpUpstream("http/a", Config(url=peer.url), Runtime(), named_by_config=True)
+    upstream.reach_by(dialer())
+    idle, busy = await taken(upstream), await taken(upstream)
+    upstream.pool.release(idle)
+    upstream.reach_by(dialer())
+    assert (upstream.pool.open_count, upstream.pool.idle_count) == (2, 1), "the same rules"
+    upstream.reach_by(dialer(("127.0.0.1", peer.port)))
+    assert (upstream.pool.open_count, upstream.pool.idle_count) == (1, 0)
+    upstream.pool.release(busy)
+    assert upstream.pool.open_count == 0
+    assert (await taken(upstream)).code == "loop_detected"
+    await upstream.stop()
 
 
 async def test_it_can_be_started_and_stopped_without_ever_connecting() -> None:
@@ -253,21 +261,77 @@ async def test_limits_of_the_config_reach_the_pool() -> None:
     assert (upstream.pool.max_header_bytes, upstream.pool.max_header_count) == (64 * 1024, 256)
 
 
-async def test_it_dials_through_a_corporate_proxy(opened: Any) -> None:
+PROXY = "http://me:pw@127.0.0.1:{port}"
+
+
+async def corporate(opened: Any) -> tuple[RawUpstream, list[bytes]]:
+    """A proxy that opens every tunnel, and what it was asked."""
+    heard: list[bytes] = []
+
     async def proxy(connection: Any) -> None:
         head = await connection.head()
-        assert head.start_line == b"CONNECT 127.0.0.1:9 HTTP/1.1"
+        heard.append(head.start_line)
         assert head.one(b"proxy-authorization") == b"Basic bWU6cHc="
         await connection.sends(b"HTTP/1.1 200 OK\r\n\r\nhello")
         await connection.reads_to_end()
 
-    peer = await opened(RawUpstream(proxy))
-    settings = Config(url="http://127.0.0.1:9", proxy=Secret(f"http://me:pw@127.0.0.1:{peer.port}"))
+    return await opened(RawUpstream(proxy)), heard
+
+
+def through(proxies: Proxies) -> Dialer:
+    made = dialer()
+    made.proxies = proxies
+    return made
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_tls_is_spoken_through_a_tunnel_and_plain_calls_are_asked_of_the_proxy(opened: Any, scheme: str) -> None:
+    peer, heard = await corporate(opened)
+    settings = Config(url=f"{scheme}://127.0.0.1:9", proxy=Secret(PROXY.format(port=peer.port)))
     upstream = build("http/a", settings, Runtime())
     upstream.reach_by(dialer())
+    assert (upstream.asks is not None) is (scheme == "http")
     sock, address = await upstream.dial()
-    assert address == "127.0.0.1"
+    assert (address, sock.getpeername()[1]) == ("127.0.0.1", peer.port)
     sock.close()
+    assert heard == ([b"CONNECT 127.0.0.1:9 HTTP/1.1"] if scheme == "https" else [])
+
+
+async def test_a_blind_tunnel_is_one_whatever_the_endpoint_speaks(opened: Any) -> None:
+    peer, heard = await corporate(opened)
+    upstream = build("http/a", Config(url="http://127.0.0.1:9", proxy=Secret(PROXY.format(port=peer.port))), Runtime())
+    upstream.reach_by(dialer())
+    sock, _ = await upstream.dial_tunnel()
+    sock.close()
+    assert heard == [b"CONNECT 127.0.0.1:9 HTTP/1.1"]
+
+
+ALL = proxies_of(Secret("http://everybodys:3128"), {})
+
+
+@pytest.mark.parametrize(
+    ("proxy", "environ", "expected"),
+    [
+        (None, {}, "everybodys:3128"),
+        ("direct", {}, None),
+        ("http://own:1", {}, "own:1"),
+        ("environment", {"http_proxy": "of-environ:2"}, "of-environ:2"),
+        ("environment", {}, None),
+    ],
+)
+def test_its_own_proxy_goes_before_that_of_everybody(proxy: str | None, environ: dict[str, str], expected: str | None) -> None:
+    settings = Config(url="http://h.test", proxy=Secret(proxy) if proxy else None)
+    upstream = build("http/a", settings, Runtime(environ=environ))
+    upstream.reach_by(through(ALL))
+    assert (upstream.asks.shown if upstream.asks else None) == expected
+
+
+def test_what_its_connections_lead_to_never_changes() -> None:
+    upstream = build("http/a", Config(url="http://h.test"), Runtime())
+    upstream.reach_by(through(ALL))
+    upstream.reach_by(dialer())
+    assert upstream.asks is not None
+    assert upstream.asks.shown == "everybodys:3128"
 
 
 async def test_tls_is_verified_by_the_name_of_the_url(opened: Any, authority: Authority) -> None:

@@ -29,11 +29,19 @@ from sidecar.traffic.upstreams.http import Config as UpstreamConfig
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.inbound import Inbound
 from sidecar.traffic.wire.outbound import Outbound
+from sidecar.traffic.wire.outbox import Outbox
 from tests.traffic.wire.transport import FakeSocket, FakeTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+class AtTheEnd(Outbox):
+    """An outbox that is always crowded, so that no clock decides when bytes are written: at the end of the turn, or by `takes`."""
+
+    __slots__ = ()
+    is_crowded = property(lambda self: True, lambda self, value: None)  # type: ignore[assignment]  # shadows a slot
 
 
 class Stand:
@@ -49,6 +57,7 @@ class Stand:
     ) -> None:
         self.clock = ManualClock(monotonic=1_000.0)
         self.runtime = Runtime(clock=self.clock, rng=random.Random(7))
+        self.runtime.services["traffic.outbox"] = AtTheEnd()
         self.exchanges: list[ExchangeFinished] = []
         self.attempts: list[AttemptFinished] = []
         self.runtime.bus.listen([ExchangeFinished], self.exchanges.append)
@@ -106,6 +115,7 @@ class Stand:
     def _made(self) -> FakeTransport:
         sock = FakeSocket()
         outbound = Outbound(self.pool, sock, "192.0.2.7")  # type: ignore[arg-type]
+        outbound.news = sock.poll
         far = FakeTransport(outbound)
         far.sock = sock
         self.pool._open.add(outbound)

@@ -287,5 +287,18 @@ def test_a_body_that_ends_with_the_connection_takes_everything(pieces: list[byte
     assert not body.done and body.rest == b"" and body.trailers == ()
 
 
-def test_only_an_endless_body_may_end_with_the_connection() -> None:
-    assert [body.may_end_with_connection for body in (LengthBody(1), EndlessBody(), ChunkedBody())] == [False, True, False]
+def test_what_connection_names_is_no_trailer_either() -> None:
+    body = ChunkedBody(frozenset((b"x-sum", b"y")))
+    assert body.relay(b"1\r\na\r\n0\r\nX-Sum: 1\r\nZ: 2\r\nY:3\r\n\r\n") == b"1\r\na\r\n0\r\nZ: 2\r\n\r\n"
+    assert body.trailers == (b"Z: 2",)
+    body = ChunkedBody(frozenset((b"x-sum",)))
+    body.payload(b"0\r\nx-SUM: 1\r\n\r\n")
+    assert body.last_chunk() == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "name", [b"Max-Forwards", b"expect", b"CACHE-CONTROL", b"Via", b"Proxy-Connection", b"WWW-Authenticate", b"If-Match"]
+)
+def test_what_steers_a_message_is_no_trailer(name: bytes) -> None:
+    body = ChunkedBody()
+    assert body.relay(b"0\r\n" + name + b": 1\r\nGrpc-Status: 0\r\n\r\n") == b"0\r\nGrpc-Status: 0\r\n\r\n"

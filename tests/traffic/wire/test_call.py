@@ -1,9 +1,10 @@
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sidecar.model.errors import Refused
+from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange, Outcome
 from sidecar.traffic.chain import Stage
 from sidecar.traffic.wire.call import UPLOAD_WINDOW_BYTES
@@ -100,6 +101,33 @@ async def test_a_client_is_paused_while_too_much_waits(stand: SetUp) -> None:
     far = await wire.connects()
     assert near.reads
     assert far.takes().endswith(b"x" * UPLOAD_WINDOW_BYTES)
+
+
+async def test_content_that_waits_in_tiny_pieces_costs_no_more_than_its_size(stand: SetUp) -> None:
+    wire = stand()
+    near = wire.client()
+    count = UPLOAD_WINDOW_BYTES - 10_000
+    near.says(request(b"POST", b"/llm/x", b"Content-Length: %d" % (count + 1)))
+    began_s = time.process_time()
+    for _ in range(count):
+        near.says(b"x")
+    assert time.process_time() - began_s < 2.0, "summing all pieces up for each of them takes a minute"
+    near.says(b"y")
+    far = await wire.connects()
+    assert far.takes().endswith(b"\r\n\r\n" + b"x" * count + b"y")
+
+
+async def test_the_fields_of_each_call_have_its_own_length(stand: SetUp) -> None:
+    seen: list[Exchange] = []
+    wire = stand(guard(lambda attempt: seen.append(attempt.exchange)))
+    far, near = wire.connection(), wire.client()
+    for body in (b"hello", b"to all of you", b"", b"x" * 99999):
+        near.says(request(b"POST", b"/llm/x", body=body))
+        far.takes()
+        far.says(OK)
+        near.takes()
+    lengths = [[line for line in exchange.fields if line.startswith(b"Content-Length:")] for exchange in seen]
+    assert lengths == [[b"Content-Length: 5"], [b"Content-Length: 13"], [b"Content-Length: 0"], [b"Content-Length: 99999"]]
 
 
 async def test_a_slow_upstream_pauses_the_client(stand: SetUp) -> None:
@@ -329,6 +357,56 @@ async def test_it_is_tried_again_once_and_not_on_a_new_connection(stand: SetUp) 
     assert wire.is_clean
 
 
+@pytest.mark.parametrize("how", ["speaks", "ends", "breaks"])
+async def test_what_has_not_gone_goes_over_another_connection_whatever_its_method_is(stand: SetUp, how: str) -> None:
+    wire = stand()
+    far, near = wire.connection(), wire.client()
+    near.says(request())
+    far.says(OK)
+    near.takes()
+    near.says(request(b"POST", b"/llm/x", body=b"hello"))
+    if how == "speaks":
+        far.says(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", unasked=True)
+    elif how == "ends":
+        far.half_closes()
+    else:
+        far.breaks(ConnectionResetError())
+    again = await wire.connects()
+    assert again.takes().endswith(b"\r\n\r\nhello")
+    again.says(OK)
+    assert near.takes().endswith(b"\r\n\r\nok")
+    assert [(fact.error, fact.resends, fact.sent_bytes) for fact in wire.attempts] == [("", 0, 0), ("", 0, 5)]
+    assert wire.is_clean
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_call_hears_at_once_that_its_upstream_is_closed(stand: SetUp, has_begun: bool) -> None:
+    wire = stand()
+    far, near = wire.connection(), wire.client()
+    near.says(request(b"POST", b"/llm/x", body=b"hello"))
+    far.takes()
+    if has_begun:
+        far.says(CHUNKED + b"3\r\nabc\r\n")
+        near.takes()
+    await wire.pool.close()
+    if has_begun:
+        assert near.takes() == b"" and near.ended == "close", "cut, without a last chunk"
+    else:
+        assert error_of(near.takes()) == "draining"
+    assert [fact.error for fact in wire.attempts] == [fact.error for fact in wire.exchanges] == ["draining"]
+    assert wire.attempts[0].received_bytes == wire.exchanges[0].response_bytes == (3 if has_begun else 0)
+
+
+async def test_sent_is_what_was_given_to_a_connection(stand: SetUp) -> None:
+    wire = stand()
+    near = wire.client()
+    near.says(request(b"POST", b"/llm/x", body=b"hello"))
+    await wire.does_not_connect(UpstreamFailed("connect_failed"))
+    assert error_of(near.takes()) == "connect_failed"
+    assert wire.attempts[0].sent_bytes == 0
+    assert wire.exchanges[0].request_bytes == 5
+
+
 async def test_a_second_try_that_may_not_be_made_is_a_refusal(stand: SetUp) -> None:
     told: list[Attempt] = []
 
@@ -411,7 +489,8 @@ async def test_a_policy_may_set_deadlines_of_its_own(stand: SetUp) -> None:
 
 
 async def test_the_wait_for_a_connection_has_the_pools_deadline(stand: SetUp) -> None:
-    wire = stand(upstream={"pool_timeout": 10.0, "first_byte_timeout": 1.0})
+    wire = stand(upstream={"max_connections": 1, "pool_timeout": 10.0, "first_byte_timeout": 1.0})
+    wire.client().says(request())
     near = wire.client()
     near.says(request())
     wire.passes(9.0)
@@ -466,7 +545,7 @@ async def test_permits_are_settled_once_in_reverse_with_what_became_of_the_call(
     inbound = near.protocol
     if far is None:
         await wire.does_not_connect(OSError("no"))
-        expected = (502, "connect_failed", 5, 0), (0, "connect_failed", 5, 0)
+        expected = (502, "connect_failed", 5, 0), (0, "connect_failed", 0, 0)
     else:
         far.takes()
         match how:
@@ -688,13 +767,13 @@ async def test_a_connect_is_dialled_and_refused_where_nobody_answers(stand: SetU
     async def refused() -> Any:
         raise Refused("address_refused", "no")
 
-    monkeypatch.setattr(wire.upstream, "dial", refused)
+    monkeypatch.setattr(wire.upstream, "dial_tunnel", refused)
     near.says(request(b"CONNECT", b"llm.test:8000"))
     await turns()
     answer = near.takes()
     assert (status_of(answer), error_of(answer)) == (403, "address_refused")
     assert wire.is_clean
-    monkeypatch.setattr(wire.upstream, "dial", dial)
+    monkeypatch.setattr(wire.upstream, "dial_tunnel", dial)
     near.says(request(b"CONNECT", b"llm.test:8000"))
     await turns()
     assert near.takes(), "whatever it raises, the client is not left waiting"
@@ -711,7 +790,7 @@ async def test_a_connect_becomes_a_tunnel(stand: SetUp, monkeypatch: pytest.Monk
         return ours, "192.0.2.9"
 
     wire = stand()
-    monkeypatch.setattr(wire.upstream, "dial", dial)
+    monkeypatch.setattr(wire.upstream, "dial_tunnel", dial)
     near = wire.client()
     near.says(request(b"CONNECT", b"llm.test:8000") + b"hello")
     await turns(30)
@@ -737,8 +816,52 @@ async def test_a_client_that_goes_before_its_tunnel_stands_leaves_nothing(stand:
         peer.close()
         return ours, ""
 
-    monkeypatch.setattr(wire.upstream, "dial", dial)
+    monkeypatch.setattr(wire.upstream, "dial_tunnel", dial)
     near.says(request(b"CONNECT", b"llm.test:8000"))
     await turns(20)
     assert wire.exchanges[0].error == "client_gone"
+    assert wire.is_clean
+
+
+# what ends while something else happens
+
+
+async def test_a_client_that_takes_nothing_of_the_last_bytes_does_not_pause_a_free_connection(stand: SetUp) -> None:
+    wire = stand()
+    far, near = wire.connection(), wire.client()
+    near.says(request())
+    far.takes()
+    near.takes_nothing = True
+    far.says(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000)
+    assert near.is_full
+    assert wire.pool.idle_count == 1
+    assert far.reads, "the next call on it would never be answered"
+
+
+@pytest.mark.parametrize("how", ["whole", "cut", "gone"])
+async def test_a_policy_that_stops_the_exchange_because_its_attempt_has_ended_does_not_end_it_twice(
+    stand: SetUp, how: str
+) -> None:
+    class Stops:
+        def __init__(self, attempt: Attempt) -> None:
+            self._exchange = attempt.exchange
+
+        def settle(self, outcome: Outcome) -> None:
+            self._exchange.stop("the budget is used up")
+
+    wire = stand(guard(lambda attempt: attempt.holds(Stops(attempt))))
+    far, near = wire.connection(), wire.client()
+    near.says(request())
+    far.takes()
+    match how:
+        case "whole":
+            far.says(OK)
+            assert near.takes().endswith(b"ok")
+        case "cut":
+            far.says(OK[:-1])
+            far.breaks()
+        case _:
+            near.half_closes()
+    assert [fact.error for fact in wire.exchanges] == [{"whole": "", "cut": "upstream_cut"}.get(how, "client_gone")]
+    assert len(wire.attempts) == 1
     assert wire.is_clean

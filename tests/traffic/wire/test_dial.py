@@ -1,6 +1,6 @@
 import asyncio
-import base64
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -8,16 +8,30 @@ import pytest
 
 from sidecar.model.clock import ManualClock
 from sidecar.model.errors import Refused, UpstreamFailed
-from sidecar.traffic.destinations import Destinations
-from sidecar.traffic.wire.dial import Dialer, Via
+from sidecar.traffic.destinations import Destinations, Endpoint
+from sidecar.traffic.wire.dial import Dialer
+from sidecar.traffic.wire.proxy import Via
 from sidecar.traffic.wire.resolver import Resolver
+from tests.sidecar_under_test import eventually
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
+two_addresses = pytest.mark.skipif(sys.platform == "darwin", reason="loopback has one address on macOS")
 
-def dialer(*, delay_s: float = 5.0, allow_private: bool = True) -> Dialer:
-    destinations = Destinations(allow_loopback=True, allow_private=allow_private, own=lambda: (), configured=frozenset())
-    return Dialer(Resolver(ttl_s=30.0, timeout_s=5.0, clock=ManualClock()), destinations, attempt_delay_s=delay_s)
+
+def dialer(
+    *,
+    delay_s: float = 5.0,
+    allow_loopback: bool = True,
+    allow_private: bool = True,
+    resolves_here: bool = False,
+    own: tuple[Endpoint, ...] = (),
+) -> Dialer:
+    destinations = Destinations(
+        allow_loopback=allow_loopback, allow_private=allow_private, own=lambda: own, configured=frozenset()
+    )
+    resolver = Resolver(ttl_s=30.0, timeout_s=5.0, clock=ManualClock())
+    return Dialer(resolver, destinations, attempt_delay_s=delay_s, resolves_here=resolves_here)
 
 
 @pytest.fixture
@@ -25,12 +39,12 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """What names lead to; every other name leads nowhere."""
     known: dict[str, list[str]] = {}
 
-    async def getaddrinfo(host: str, port: Any, **rest: Any) -> list[Any]:
+    def getaddrinfo(host: str, port: Any, **rest: Any) -> list[Any]:
         if host not in known:
             raise socket.gaierror(-2, "unknown")
         return [(0, 0, 0, "", (address, 0)) for address in known[host]]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return known
 
 
@@ -87,6 +101,7 @@ async def test_the_first_address_that_accepts_wins(names: dict[str, list[str]], 
     sock.close()
 
 
+@two_addresses
 async def test_one_that_refuses_makes_room_at_once(names: dict[str, list[str]], serving: Any) -> None:
     port = await serving(host="127.0.0.2")
     names["a"] = ["127.0.0.1", "127.0.0.2"]
@@ -96,6 +111,7 @@ async def test_one_that_refuses_makes_room_at_once(names: dict[str, list[str]], 
     sock.close()
 
 
+@two_addresses
 async def test_a_silent_address_has_a_head_start_and_no_more(
     names: dict[str, list[str]], serving: Any, connecting: dict[str, asyncio.Future[None]]
 ) -> None:
@@ -119,6 +135,7 @@ async def test_ipv6_is_tried_first(names: dict[str, list[str]], serving: Any) ->
     sock.close()
 
 
+@two_addresses
 async def test_two_that_accept_at_once_leave_one_socket(
     names: dict[str, list[str]], serving: Any, connecting: dict[str, asyncio.Future[None]]
 ) -> None:
@@ -135,6 +152,7 @@ async def test_two_that_accept_at_once_leave_one_socket(
     sock.close()  # that no other is left open is what the suite's own fixture looks at
 
 
+@two_addresses
 async def test_nobody_accepts_and_all_are_told(names: dict[str, list[str]], free_port: Callable[[], int]) -> None:
     names["a"] = ["127.0.0.1", "127.0.0.2"]
     port = free_port()
@@ -189,121 +207,124 @@ async def test_a_private_address_is_closed_where_the_config_says_so(names: dict[
 # through a corporate proxy
 
 
-def answering(*pieces: bytes, heard: list[bytes] | None = None, closes: bool = True) -> Handler:
+OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def answering(answer: bytes, heard: list[bytes]) -> Handler:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            told = await reader.readuntil(b"\r\n\r\n")
-            if heard is not None:
-                heard.append(told)
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0)
-            if closes:
-                writer.close()
-        except (OSError, EOFError):
+            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            await reader.read()
+        except EOFError:
+            return
+        finally:
             writer.close()
 
     return handle
 
 
-OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-
-
-async def tunnel(port: int, *, host: str = "up.test", user: str = "", password: str = "") -> socket.socket:
-    via = Via.through("127.0.0.1", port, user, password)
-    sock, address = await dialer().dial(host, 443, named_by_config=True, via=via)
-    assert address == "127.0.0.1"
-    return sock
-
-
-@pytest.mark.parametrize(
-    ("host", "authority"),
-    [("up.test", b"up.test:443"), ("2001:db8::1", b"[2001:db8::1]:443"), ("[2001:db8::1]", b"[2001:db8::1]:443")],
-)
-async def test_a_proxy_is_asked_for_a_tunnel(names: dict[str, list[str]], serving: Any, host: str, authority: bytes) -> None:
-    heard: list[bytes] = []
-    sock = await tunnel(await serving(answering(OPEN, heard=heard)), host=host)
-    sock.close()
-    assert heard == [b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (authority, authority)]
-
-
-async def test_the_proxys_credential_goes_to_the_proxy(names: dict[str, list[str]], serving: Any) -> None:
-    heard: list[bytes] = []
-    sock = await tunnel(await serving(answering(OPEN, heard=heard)), user="me", password="p:w")
-    sock.close()
-    assert b"\r\nProxy-Authorization: Basic " + base64.b64encode(b"me:p:w") + b"\r\n" in heard[0]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        OPEN,
-        b"HTTP/1.0 200 OK\r\nA: 1\r\n\r\n",
-        b"HTTP/1.1 204 x\r\n\r\n",
-        b"HTTP/1.1 200\r\n\r\n",
-        b"HTTP/1.1 200 \r\nVia: x\r\n\r\n",
-    ],
-)
-async def test_nothing_of_the_tunnel_is_swallowed(names: dict[str, list[str]], serving: Any, answer: bytes) -> None:
-    for pieces in ((answer + b"first bytes",), (answer[:5], answer[5:20], answer[20:] + b"first bytes")):
-        sock = await tunnel(await serving(answering(*pieces)))
-        got = b""
-        while piece := await asyncio.get_running_loop().sock_recv(sock, 100):
-            got += piece
-        assert got == b"first bytes"
-        sock.close()
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "407"),
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\nhello", "502"),
-        (b"HTTP/1.1 301 Moved\r\nLocation: x\r\n\r\n", "301"),
-        (b"HTTP/2.0 200 OK\r\n\r\n", "HTTP/2.0"),
-        (b"HTTP/1.1 2000 OK\r\n\r\n", "2000"),
-        (b"HTTP/1.1 \xff\x00\r\n\r\n", "answered"),
-        (b"SSH-2.0-x\r\n\r\n 200 ", "SSH"),
-        (b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "answered"),
-        (b"200 200 200\r\n\r\n", "answered"),
-        (b"", "closed"),
-        (b"HTTP/1.1 200 OK\r\n", "closed"),
-        (b"HTTP/1.1 200 OK\n\n", "closed"),
-        (b"x" * 20_000, "too long"),
-        (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 20_000, "too long"),
-    ],
-)
-async def test_a_proxy_that_says_anything_else_has_failed(
-    names: dict[str, list[str]], serving: Any, answer: bytes, said: str
+async def through(
+    port: int, host: str, *, tunnels: bool = True, by: Dialer | None = None, via: str = "127.0.0.1", timeout_s: float = 5.0
 ) -> None:
-    with pytest.raises(UpstreamFailed) as caught:
-        await tunnel(await serving(answering(answer)))
-    assert caught.value.code == "proxy_failed"
-    assert said in caught.value.detail
-    assert len(caught.value.detail) < 300
+    sock, address = await (by or dialer()).dial_through(
+        Via.through(via, port), host, 443, named_by_config=False, tunnels=tunnels, timeout_s=timeout_s
+    )
+    assert address == "127.0.0.1", "what is connected to is the proxy"
+    assert sock.getpeername() == ("127.0.0.1", port)
+    sock.close()
 
 
-async def test_a_proxy_that_resets_has_failed(names: dict[str, list[str]], serving: Any) -> None:
-    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        writer.transport.abort()
-
-    with pytest.raises(UpstreamFailed) as caught:
-        await tunnel(await serving(reset))
-    assert caught.value.code == "proxy_failed"
-
-
-async def test_what_can_be_judged_before_the_proxy_is(names: dict[str, list[str]], serving: Any) -> None:
-    port = await serving(answering(OPEN))
-    names["meta"] = ["169.254.169.254"]
+async def refused(*given: Any, **more: Any) -> Refused:
     with pytest.raises(Refused) as caught:
-        await tunnel(port, host="meta")
-    assert caught.value.code == "address_refused"
-    (await tunnel(port, host="known.only.to.the.proxy")).close()
+        await through(*given, **more)
+    return caught.value
+
+
+async def test_a_name_that_only_the_proxy_knows_is_no_business_of_ours(names: dict[str, list[str]], serving: Any) -> None:
+    heard: list[bytes] = []
+    await through(await serving(answering(OPEN, heard)), "known.only.to.the.proxy")
+    assert heard == [b"CONNECT known.only.to.the.proxy:443 HTTP/1.1\r\nHost: known.only.to.the.proxy:443\r\n\r\n"]
+
+
+async def test_a_proxy_that_is_to_be_asked_later_hears_nothing_yet(names: dict[str, list[str]], serving: Any) -> None:
+    heard: list[bytes] = []
+    await through(await serving(answering(OPEN, heard)), "up.test", tunnels=False)
+    assert heard == [] or heard == [b""]
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fd00:ec2::254]", "0xa9fea9fe", "metadata.google.internal", "METADATA.google.internal."]
+)
+@pytest.mark.parametrize("resolves_here", [False, True])
+async def test_what_is_known_to_be_closed_is_closed_before_the_proxy_hears_of_it(
+    names: dict[str, list[str]], serving: Any, host: str, resolves_here: bool
+) -> None:
+    heard: list[bytes] = []
+    port = await serving(answering(OPEN, heard))
+    names["metadata.google.internal"] = names["METADATA.google.internal."] = ["169.254.169.254"]
+    assert (await refused(port, host, by=dialer(resolves_here=resolves_here))).code == "address_refused"
+    assert heard == []
+
+
+async def test_loopback_and_private_addresses_are_judged_as_ever(names: dict[str, list[str]], serving: Any) -> None:
+    port = await serving()
+    for host in ("localhost", "x.localhost", "127.0.0.1", "0.0.0.0", "::1"):
+        assert (await refused(port, host, by=dialer(allow_loopback=False))).code == "loopback_refused"
+    assert (await refused(port, "10.1.2.3", by=dialer(allow_private=False))).code == "address_refused"
+
+
+async def test_our_own_ports_are_not_reached_by_the_proxy_either(names: dict[str, list[str]], serving: Any) -> None:
+    port = await serving()
+    for host in ("127.0.0.1", "localhost", socket.gethostname().upper()):
+        assert (await refused(port, host, by=dialer(own=(("127.0.0.1", 443),)))).code == "loop_detected"
+
+
+async def test_names_can_be_resolved_and_judged_here_as_well(names: dict[str, list[str]], serving: Any) -> None:
+    heard: list[bytes] = []
+    port = await serving(answering(OPEN, heard))
+    names["meta"], names["good"] = ["8.8.8.8", "169.254.169.254"], ["8.8.8.8"]
+    here = dialer(resolves_here=True)
+    assert (await refused(port, "meta", by=here)).code == "address_refused"
+    assert (await refused(port, "unknown", by=here)).code == "dns_failed"
+    await through(port, "meta")
+    await through(port, "good", by=here)
+    assert [told.split(b" ")[1] for told in heard] == [b"meta:443", b"good:443"], "the proxy's rules are about names"
+
+
+async def test_the_proxy_may_stand_where_destinations_may_not(names: dict[str, list[str]], serving: Any) -> None:
+    names["proxy.corp"] = ["127.0.0.1"]
+    strict = dialer(allow_loopback=False, allow_private=False)
+    await through(await serving(answering(OPEN, [])), "up.test", by=strict, via="proxy.corp")
+
+
+async def test_the_proxy_cannot_be_the_sidecar_itself(names: dict[str, list[str]], serving: Any) -> None:
+    port = await serving()
+    assert (await refused(port, "up.test", by=dialer(own=(("127.0.0.1", port),)))).code == "loop_detected"
 
 
 async def test_a_proxy_that_cannot_be_reached_is_told(names: dict[str, list[str]], free_port: Callable[[], int]) -> None:
-    with pytest.raises(UpstreamFailed, match="connect_failed"):
-        await tunnel(free_port())
+    port = free_port()
+    fault = await refused(port, "up.test")
+    assert (fault.code, fault.detail.startswith(f"127.0.0.1:{port}: ")) == ("proxy_unreachable", True)
+    assert (await refused(port, "up.test", via="no.such.proxy")).code == "proxy_unreachable"
+
+
+async def test_a_proxy_that_does_not_accept_is_told_from_one_that_does_not_answer(
+    names: dict[str, list[str]], serving: Any, connecting: dict[str, asyncio.Future[None]]
+) -> None:
+    port = await serving(answering(b"", []))
+    fault = await refused(port, "up.test", timeout_s=0.05)
+    assert (fault.code, fault.detail) == ("proxy_timeout", f"127.0.0.1:{port} opened no tunnel to up.test:443 within 0.05 s")
+    connecting["127.0.0.1"] = asyncio.get_running_loop().create_future()
+    fault = await refused(port, "up.test", timeout_s=0.05)
+    assert (fault.code, fault.detail) == ("proxy_unreachable", f"127.0.0.1:{port} did not accept within 0.05 s")
+
+
+async def test_a_dial_through_a_proxy_that_is_cancelled_leaves_nothing(names: dict[str, list[str]], serving: Any) -> None:
+    heard: list[bytes] = []
+    dialling = asyncio.ensure_future(through(await serving(answering(b"", heard)), "up.test"))
+    await eventually(lambda: heard, "the proxy hears of it")
+    dialling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await dialling

@@ -1,11 +1,17 @@
 import re
+from collections.abc import Callable
 
 import httptools
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.model.errors import Refused
 from sidecar.traffic.wire.fields import Field
 from sidecar.traffic.wire.head import NOTHING, Seen, has_bare_line_feed, hop_by_hop, tokens, without_framing
+from sidecar.traffic.wire.request_head import RequestHead, parse_request
+from sidecar.traffic.wire.response_head import ResponseHead, _parse_common, parse_response
+from tests.traffic.wire.stand import OK, Stand, request, turns
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX-One: 1\r\ncontent-LENGTH: 3\r\nX-Two: 2\r\nVia: 1.1 b\r\n\r\n"
 
@@ -43,3 +49,58 @@ def test_a_bare_line_feed_is_found_however_it_comes(data: bytes, draw: st.DataOb
     if not re.search(rb"(?<!\r)\n", data[:checked]):
         assert has_bare_line_feed(data, checked) is there
     assert has_bare_line_feed(data) is there
+
+
+# Content-Length (RFC 9110 section 8.6): digits alone, leading zeros among them; equal members of a list are one
+
+LENGTHS = [
+    (b"0", 0), (b"5", 5), (b"00", 0), (b"007", 7), (b"0000000000000000000005", 5), (b"5, 5", 5), (b"5 ", 5),
+    (b"+5", None), (b"-5", None), (b"5, 6", None), (b"5, 05", None), (b"5,", None), (b"", None), (b"5 5", None), (b"5_5", None),
+    (b"0x5", None), (b"5.0", None), (b"\xb2", None), (b"5\x00", None), (b"9" * 40, None),
+]  # fmt: skip
+
+
+def verdict(read: Callable[[], RequestHead | ResponseHead]) -> tuple[int | None, str]:
+    """The length, or the code of the refusal."""
+    try:
+        return read().length, ""
+    except Refused as refused:
+        return None, refused.code
+
+
+@pytest.mark.parametrize(("value", "length"), LENGTHS)
+def test_a_length_means_the_same_in_a_request_and_in_a_response(value: bytes, length: int | None) -> None:
+    head = b"\r\nContent-Length: " + value + b"\r\nA: 1\r\n\r\n"
+    told = (length, "" if length is not None else "bad_content_length")
+    assert verdict(lambda: parse_request(b"POST / HTTP/1.1\r\nHost: a" + head, max_count=9, max_url_bytes=99)) == told
+    common = _parse_common(b"HTTP/1.1 200 OK" + head, 9)
+    assert common is None or common.length == length
+    for status in (b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK"):  # the second is always read in full
+        told = (length, "" if length is not None else "upstream_malformed")
+        assert verdict(lambda status=status: parse_response(status + head, method=b"GET", max_count=9)) == told
+
+
+@pytest.mark.parametrize("before", [b"", b"5", b"55", b"555"], ids=["first", "in-other-places", "in-the-same-places", "behind"])
+@pytest.mark.parametrize(("value", "length"), LENGTHS)
+async def test_a_length_means_the_same_in_the_first_request_and_in_every_other(
+    value: bytes, length: int | None, before: bytes
+) -> None:
+    wire = Stand()
+    far, near = wire.connection(), wire.client()
+    if before:
+        for _ in range(2):
+            near.says(request(b"POST", b"/llm/x", b"Content-Length: " + before) + b"x" * int(before))
+            far.takes()
+            far.says(OK)
+            near.takes()
+    near.says(request(b"POST", b"/llm/x", b"Content-Length: " + value) + b"x" * (length or 0))
+    await turns()
+    if length is None:
+        assert far.takes() == b""
+        assert set(wire.refused) <= {"bad_content_length", "bad_header"} and wire.refused
+    else:
+        assert b"\r\nContent-Length: %d\r\n" % length in far.takes(), "what goes on is always written alike"
+        far.says(OK)
+        assert near.takes().endswith(b"ok")
+        assert wire.exchanges[-1].request_bytes == length
+    await wire.stops()

@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -5,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.traffic.wire.inbound import _LINGER_BYTES, _LINGER_S
+from sidecar.traffic.wire.inbound import _FIRST_REQUEST_S, _MAX_BLANK_BYTES
+from sidecar.traffic.wire.lingering import LINGER_BYTES, LINGER_S, QUIET_S
 from tests.traffic.wire.stand import CHUNKED, OK, Stand, error_of, request, status_of, turns
 from tests.traffic.wire.transport import CLOSE_WAIT, FakeTransport
 
@@ -85,15 +87,68 @@ async def test_what_is_no_request_is_answered_once_and_the_rest_is_thrown_away(
 
 async def test_what_is_thrown_away_has_a_bound_in_bytes_and_in_time(stand: SetUp) -> None:
     wire = stand()
-    many, long = wire.client(), wire.client()
-    for near in (many, long):
+    many, silent, talking = wire.client(), wire.client(), wire.client()
+    for near in (many, silent, talking):
         near.says(b"\x16")
-    many.says(b"x" * _LINGER_BYTES)
+    many.says(b"x" * LINGER_BYTES)
+    assert not many.ended
+    many.says(b"x")
     assert many.ended == "abort"
-    wire.passes(_LINGER_S)
-    assert not long.ended
+    wire.passes(QUIET_S)
+    assert not silent.ended
+    talking.says(b"x")
     wire.passes(0.1)
-    assert long.ended == "abort"
+    assert silent.ended == "abort"
+    for _ in range(int(LINGER_S - QUIET_S - 0.1)):
+        talking.says(b"x")
+        wire.passes(1.0)
+        assert not talking.ended
+    talking.says(b"x")
+    wire.passes(1.0)
+    assert talking.ended == "abort"
+
+
+async def test_lone_empty_lines_renew_no_deadline(stand: SetUp) -> None:
+    wire = stand(listener={"keep_alive_timeout": 10.0}, upstream={"keep_alive_timeout": 500.0})
+    far, fresh, kept = wire.connection(), wire.client(), wire.client()
+    kept.says(request())
+    answered(kept, far)
+    for _ in range(5):
+        wire.passes(1.9)
+        for near in (fresh, kept):
+            near.says(b"\r\n")
+    assert not fresh.ended and not kept.ended
+    wire.passes(0.6)
+    assert (fresh.ended, kept.ended) == ("close", "close")
+    assert wire.refused == {}
+
+
+async def test_empty_lines_before_a_request_are_few(stand: SetUp) -> None:
+    wire = stand()
+    far, near, split, flood = wire.connection(), wire.client(), wire.client(), wire.client()
+    for _ in range(3):  # before each request anew
+        near.says(b"\r\n" * (_MAX_BLANK_BYTES // 2) + request())
+        answered(near, far)
+    for _ in range(_MAX_BLANK_BYTES):
+        split.says(b"\n")
+    assert split.takes() == b""
+    split.says(b"\r")
+    flood.says(b"\r\n" * 40_000 + request())
+    for each in (split, flood):
+        assert error_of(each.takes()) == "bad_request_line"
+        assert each.has_written_eof
+    assert wire.refused == {"bad_request_line": 2}
+    assert far.takes() == b""
+
+
+async def test_empty_lines_behind_a_request_count_for_the_next(stand: SetUp) -> None:
+    wire = stand()
+    far, near = wire.connection(), wire.client()
+    near.says(request(b"POST", body=b"x") + b"\r\n")
+    answered(near, far)
+    await turns()
+    near.says(b"\r\n" * (_MAX_BLANK_BYTES // 2))
+    assert error_of(near.takes()) == "bad_request_line"
 
 
 async def test_a_head_that_does_not_come_in_time_is_refused(stand: SetUp) -> None:
@@ -385,6 +440,7 @@ async def test_a_client_that_goes_between_requests_is_no_error(stand: SetUp) -> 
     assert not wire.listener._connections
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the kernel does not tell")
 @pytest.mark.parametrize("is_gone", [True, False])
 async def test_a_paused_client_that_hangs_up_is_found_by_asking_the_kernel(stand: SetUp, is_gone: bool) -> None:
     wire = stand()
@@ -429,6 +485,7 @@ async def test_draining_closes_what_is_idle_and_lets_the_rest_end(stand: SetUp) 
     far, busy, idle = wire.connection(), wire.client(), wire.client()
     busy.says(request())
     far.takes()
+    wire.passes(2.0)
     for inbound in tuple(wire.listener._connections):
         inbound.drain()
     assert idle.ended == "close" and not busy.ended
@@ -447,9 +504,42 @@ async def test_while_draining_a_new_connection_gets_one_answer(stand: SetUp) -> 
     far.says(OK)
     assert b"\r\nConnection: close\r\n" in near.takes()
     idle = wire.client()
-    wire.ticks()
-    wire.ticks()
+    wire.passes(_FIRST_REQUEST_S)
+    assert not idle.ended, "its request may be on the way"
+    wire.passes(0.1)
     assert idle.ended == "close"
+
+
+async def test_draining_lets_a_client_that_has_just_connected_say_what_it_wants(stand: SetUp) -> None:
+    wire = stand()
+    far, late, kept = wire.connection(), wire.client(), wire.client()
+    kept.says(request())
+    answered(kept, far)
+    wire.passes(5.0)
+    fresh, begun, slow = wire.client(), wire.client(), wire.client()
+    begun.says(request()[:9])
+    wire.listener.is_draining = True
+    for inbound in tuple(wire.listener._connections):
+        inbound.drain()
+    assert (late.ended, kept.ended) == ("close", "close"), "neither is likely to have a request on the way"
+    for near, data in ((fresh, request()), (begun, request()[9:])):
+        assert not near.ended
+        near.says(data)
+        assert b"/base/x" in far.takes()
+        far.says(OK)
+        assert b"\r\nConnection: close\r\n" in near.takes()
+        assert near.ended == "close"
+    wire.passes(_FIRST_REQUEST_S + 0.1)
+    assert slow.ended == "close"
+
+
+async def test_draining_takes_no_answer_from_a_client_that_is_being_refused(stand: SetUp) -> None:
+    wire = stand()
+    near = wire.client()
+    near.says(b"\x16")
+    for inbound in tuple(wire.listener._connections):
+        inbound.drain()
+    assert near.has_written_eof and not near.ended
 
 
 async def test_what_is_cut_at_the_end_says_so_where_it_can(stand: SetUp) -> None:
@@ -527,3 +617,12 @@ async def test_much_in_one_turn_is_written_at_once_so_that_a_full_client_is_noti
     far.says(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 8192)
     assert near.is_full
     assert not far.reads, "the upstream is paused within the very read"
+
+
+async def test_nothing_is_remembered_for_a_connection_that_ends_with_its_request(stand: SetUp) -> None:
+    wire = stand()
+    once, kept = wire.client(), wire.client()
+    once.says(request(b"GET", b"/llm/x", b"Connection: close"))
+    kept.says(request())
+    assert once.protocol._ready is None
+    assert kept.protocol._ready is not None

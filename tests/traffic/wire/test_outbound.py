@@ -1,14 +1,15 @@
 import socket
 import ssl
+import struct
 from typing import Any
 
 import pytest
 
 from sidecar.model.errors import UpstreamFailed
 from sidecar.traffic.wire.outbound import _MAX_INTERIM, WRITE_HIGH_BYTES, Outbound, TlsOutbound
-from sidecar.traffic.wire.outbox import Outbox
 from sidecar.traffic.wire.response_head import ResponseHead
-from tests.traffic.wire.stand import CHUNKED, OK, UNTIL_CLOSE
+from sidecar.traffic.wire.response_outline import Outlines
+from tests.traffic.wire.stand import CHUNKED, OK, UNTIL_CLOSE, AtTheEnd
 from tests.traffic.wire.transport import FakeSocket, FakeTransport
 
 
@@ -16,7 +17,8 @@ class Keeper:
     """Stands for the pool."""
 
     def __init__(self) -> None:
-        self.outbox = Outbox()
+        self.outbox = AtTheEnd()
+        self.outlines = Outlines(500)
         self.max_header_bytes = 500
         self.max_header_count = 10
         self.told: list[str] = []
@@ -60,6 +62,9 @@ class Sink:
     def upstream_fails(self, outbound: Outbound, fault: UpstreamFailed) -> None:
         self.told.append(("fails", fault.code))
 
+    def upstream_unsent(self, data: bytes) -> None:
+        self.told.append(("unsent", data))
+
     def upstream_full(self) -> None:
         self.told.append("full")
 
@@ -74,6 +79,7 @@ class Connection:
         self.keeper = Keeper()
         self.sock = FakeSocket()
         self.outbound = Outbound(self.keeper, self.sock, "192.0.2.7")  # type: ignore[arg-type]
+        self.outbound.news = self.sock.poll
         self.far = FakeTransport(self.outbound)
 
     def asks(self, method: bytes = b"GET", *, whole: bool = True, relays: bool = True) -> Sink:
@@ -116,6 +122,46 @@ async def test_a_response_is_the_same_byte_by_byte(connection: Connection) -> No
         assert sink.content == (b"" if b"204" in answer else b"ok")
         assert sink.told[-1] == ("ends", len(sink.content))
         assert connection.keeper.told == ["release"]
+
+
+async def test_heads_of_an_outline_are_answered_as_those_before_it(connection: Connection) -> None:
+    told = []
+    for length in range(20):
+        answer = b"HTTP/1.1 200 OK\r\nDate: %d\r\nContent-Length: %d\r\n\r\n" % (length, length) + b"x" * length
+        sink = connection.asks()
+        connection.far.says(answer)
+        told.append((sink.told, len(sink.content)))
+        assert not connection.outbound.sink
+    assert connection.keeper.outlines.read(answer) is not None
+    assert told == [([("answers", 200), ("ends", length)], length) for length in range(20)]
+    assert connection.keeper.told == ["release"] * 20
+    in_two = connection.asks()
+    connection.far.says(answer[:-5])
+    connection.far.says(answer[-5:])
+    assert in_two.told == [("answers", 200), "sends", ("ends", 19)]
+    to_head = connection.asks(b"HEAD")
+    connection.far.says(answer[:-19])
+    assert to_head.told == [("answers", 200), ("ends", 0)]
+    early = connection.asks(whole=False)
+    connection.far.says(answer)
+    assert early.told == [("answers", 200), ("ends", 19)]
+    assert connection.keeper.told == ["release"] * 22 + ["lost"]
+
+
+async def test_a_head_of_an_outline_does_not_hide_what_comes_too_much(connection: Connection) -> None:
+    for _ in range(8):
+        connection.asks()
+        connection.far.says(OK)
+    sink = connection.asks()
+    connection.far.says(OK + b"!")
+    assert sink.told == [("answers", 200), ("ends", 2)]
+    assert sink.content == b"ok"
+    assert connection.keeper.told == ["release"] * 8 + ["lost"]
+    other = Connection()
+    other.keeper.outlines = connection.keeper.outlines
+    empty = other.asks()
+    other.far.says(OK.replace(b": 2", b": 0"))
+    assert (empty.told, empty.content, other.keeper.told) == ([("answers", 200), ("ends", 0)], b"", ["lost"])
 
 
 async def test_a_head_that_drips_is_not_looked_through_anew_with_each_byte(
@@ -357,33 +403,72 @@ async def test_reading_stops_and_goes_on(connection: Connection) -> None:
     connection.outbound.resume()
 
 
-@pytest.mark.parametrize(
-    ("peek", "is_stale"),
-    [(BlockingIOError(), False), (InterruptedError(), False), (OSError(9, "x"), True), (b"", True), (b"x", True)],
-)
-async def test_stale_is_what_has_ended_or_spoken(connection: Connection, peek: Any, is_stale: bool) -> None:
-    connection.sock.peek = peek
-    assert connection.outbound.is_stale() is is_stale
-
-
-def test_a_real_socket_is_asked_without_waiting() -> None:
-    ours, peer = socket.socketpair()
+@pytest.mark.parametrize("how", ["speaks", "ends", "resets"])
+def test_stale_is_what_has_ended_or_spoken_and_asking_waits_for_nothing(how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        peer, _ = server.accept()
     outbound = Outbound(Keeper(), ours, "")
-    assert not outbound.is_stale()
-    peer.send(b"x")
-    assert outbound.is_stale()
-    assert ours.recv(1) == b"x", "it was only looked at"
-    peer.close()
-    assert outbound.is_stale()
+    assert not outbound.news(0)
+    assert not outbound.news(0), "it may be asked again"
+    if how == "speaks":
+        peer.send(b"x")
+    elif how == "resets":
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if how != "speaks":
+        peer.close()
+    assert outbound.news(0)
+    if how == "speaks":
+        assert ours.recv(1) == b"x", "it was only looked at"
+        assert not outbound.news(0)
     ours.close()
+    peer.close()
+
+
+@pytest.mark.parametrize("how", ["speaks", "ends", "breaks"])
+async def test_a_request_that_has_not_gone_is_given_back_when_its_connection_turns_out_stale(
+    connection: Connection, how: str
+) -> None:
+    first = connection.asks()
+    connection.far.takes()
+    connection.far.says(OK)
+    assert first.told[-1] == ("ends", 2)
+    sink = connection.asks(b"POST", whole=False)
+    connection.outbound.send_more(b"body", whole=True)
+    if how == "speaks":
+        connection.far.says(OK, unasked=True)
+    elif how == "ends":
+        connection.far.half_closes()
+    else:
+        connection.far.breaks(ConnectionResetError())
+    assert sink.told == [("unsent", b"headbody")]
+    assert not connection.outbound.is_open
+    assert connection.far.takes() == b""
+
+
+async def test_a_server_that_speaks_first_is_not_tried_again_and_again(connection: Connection) -> None:
+    sink = connection.asks()
+    connection.far.says(b"SSH-2.0-x\r\n", unasked=True)
+    assert sink.told == [("fails", "upstream_malformed")]
+
+
+async def test_who_is_on_a_connection_hears_why_it_is_dropped(connection: Connection) -> None:
+    sink = connection.asks()
+    connection.far.says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+    connection.outbound.fail(UpstreamFailed("draining"))
+    assert sink.told[-1] == ("fails", "draining")
+    assert connection.outbound.received == 3
+    connection.outbound.fail(UpstreamFailed("draining"))
+    assert len(sink.told) == 3
 
 
 async def test_a_tls_connection_is_read_through_the_shared_buffer() -> None:
     keeper, buffer = Keeper(), memoryview(bytearray(64))
     outbound = TlsOutbound(keeper, FakeSocket(), "", buffer)  # type: ignore[arg-type]
-    FakeTransport(outbound)
+    assert FakeTransport(outbound).read_high == 64 * 1024, "what waits encrypted counts to the window of 256 KiB too"
     sink = Sink()
     outbound.send(sink, b"GET", b"head", whole=True)
+    outbound.flush()
     assert outbound.get_buffer(-1) is buffer
     for at in range(0, len(OK), 10):
         piece = OK[at : at + 10]

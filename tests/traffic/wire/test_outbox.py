@@ -1,5 +1,8 @@
-from sidecar.traffic.wire.outbox import Outbox
-from tests.traffic.wire.stand import turns
+from collections.abc import Callable
+
+from sidecar.runtime.runtime import Runtime
+from sidecar.traffic.wire.outbox import ALONE_S, Outbox, outbox_of
+from tests.traffic.wire.stand import CHUNKED, Stand, request, turns
 
 
 class Writing:
@@ -39,3 +42,38 @@ async def test_what_becomes_due_meanwhile_has_its_turn() -> None:
     outbox.add(first)
     await turns()
     assert (first.flushed, second.flushed) == (2, 1)
+
+
+async def test_a_turn_with_more_than_one_writer_is_crowded_and_one_with_a_single_writer_is_not() -> None:
+    outbox = Outbox()
+    assert not outbox.is_crowded
+    for count, crowded in ((2, True), (3, True), (1, False), (2, True)):
+        for writer in [Writing(outbox) for _ in range(count)]:
+            outbox.add(writer)
+        await turns()
+        assert outbox.is_crowded is crowded
+
+
+async def test_a_lone_write_goes_at_once_and_those_that_follow_closely_go_together(stand: Callable[..., Stand]) -> None:
+    wire = stand()
+    wire.runtime.services["traffic.outbox"] = wire.listener.outbox = wire.pool.outbox = Outbox(wire.clock)
+    far, near = wire.connection(), wire.client()
+    near.says(request())
+    assert far.written, "nobody else writes: there is nothing to wait for"
+    far.written = b""
+    wire.clock.advance(ALONE_S / 2)
+    far.says(CHUNKED + b"1\r\na\r\n")
+    far.says(b"1\r\nb\r\n")
+    assert near.written == b""
+    await turns()
+    assert near.writes == 1
+    assert near.written.endswith(b"1\r\na\r\n1\r\nb\r\n")
+    wire.clock.advance(2 * ALONE_S)
+    far.says(b"1\r\nc\r\n")
+    assert near.written.endswith(b"1\r\nc\r\n"), "alone again"
+
+
+def test_all_of_a_runtime_share_one() -> None:
+    runtime = Runtime()
+    assert outbox_of(runtime) is outbox_of(runtime)
+    assert outbox_of(runtime) is not outbox_of(Runtime())

@@ -255,18 +255,45 @@ async def test_a_connection_that_takes_too_long_is_a_failure(stand: Stand) -> No
     stand.dials.clear()
 
 
-async def test_who_has_waited_too_long_is_told(stand: Stand) -> None:
-    pool = stand.pool(max_connections=1)
+async def test_who_has_waited_too_long_for_a_place_is_told(stand: Stand) -> None:
+    pool = stand.pool(max_connections=1, max_waiting=3)
+    await stand.waits(pool)
+    await stand.lets()
     first = await stand.waits(pool)
     stand.clock.advance(6.0)
     second = await stand.waits(pool)
     stand.clock.advance(4.0)
     pool.tick(stand.clock.monotonic())
-    assert stand.order == []
+    assert len(stand.order) == 1
     stand.clock.advance(0.1)
     pool.tick(stand.clock.monotonic())
-    assert stand.order == [first]
+    assert stand.order[1:] == [first]
     assert first.fault is not None and first.fault.code == "pool_timeout"
+    assert second.fault is None
+
+
+async def test_the_wait_for_a_place_does_not_undercut_the_time_to_connect(stand: Stand) -> None:
+    pool = stand.pool(max_connections=1, connect_timeout_s=30.0, pool_timeout_s=10.0)
+    dialling, queued = await stand.waits(pool), await stand.waits(pool)
+    stand.clock.advance(10.1)
+    pool.tick(stand.clock.monotonic())
+    assert stand.order == [queued], "a connection is being made for the other one, and connect_timeout is its clock"
+    assert queued.fault is not None and queued.fault.code == "pool_timeout"
+    await stand.lets()
+    assert dialling.outbound is not None
+
+
+async def test_who_gets_a_place_after_a_wait_has_all_the_time_to_connect(stand: Stand) -> None:
+    pool = stand.pool(max_connections=1, connect_timeout_s=30.0, pool_timeout_s=10.0)
+    first = await stand.waits(pool)
+    await stand.lets()
+    second = await stand.waits(pool)
+    stand.clock.advance(9.0)
+    assert first.outbound is not None
+    first.outbound.abort()
+    stand.clock.advance(9.0)
+    pool.tick(stand.clock.monotonic())
+    assert second.fault is None
     await stand.lets()
     assert second.outbound is not None
 
@@ -276,6 +303,7 @@ async def test_an_idle_connection_is_closed_in_time(stand: Stand) -> None:
     await stand.idle(pool)
     stand.clock.advance(50.0)
     pool.release(pool.take() or pytest.fail("it is there"))
+    pool.tick(stand.clock.monotonic())
     stand.clock.advance(55.0)
     pool.tick(stand.clock.monotonic())
     assert counts(pool) == (1, 1, 0)
@@ -300,12 +328,29 @@ async def test_a_stale_connection_is_not_given_out(stand: Stand, how: str) -> No
     assert counts(pool) == (0, 0, 0)
 
 
-async def test_one_that_was_used_a_moment_ago_is_not_asked(stand: Stand) -> None:
+async def test_one_that_was_used_a_moment_ago_is_asked_too(stand: Stand) -> None:
     pool = stand.pool()
-    outbound = await stand.idle(pool)
+    await stand.idle(pool)
     stand.peers[0].close()
-    stand.clock.advance(0.4)
-    assert pool.take() is outbound
+    assert pool.take() is None
+
+
+@pytest.mark.parametrize("how", ["closed", "spoke"])
+async def test_a_stale_connection_is_not_handed_to_who_waits(stand: Stand, how: str) -> None:
+    pool = stand.pool(max_connections=1)
+    first = await stand.waits(pool)
+    await stand.lets()
+    second = await stand.waits(pool)
+    assert first.outbound is not None
+    first.outbound.uses = 1
+    if how == "closed":
+        stand.peers[0].close()
+    else:
+        stand.peers[0].send(OK)
+    pool.release(first.outbound)
+    assert second.outbound is None
+    await stand.lets()
+    assert second.outbound is not None and second.outbound is not first.outbound
 
 
 @pytest.mark.parametrize("how", ["closed", "spoke"])
@@ -415,6 +460,69 @@ async def test_closing_ends_everything_and_starts_nothing(stand: Stand) -> None:
     with pytest.raises(UpstreamFailed, match="draining"):
         pool.wait(Waiting(stand))
     await pool.close()
+
+
+async def test_who_is_on_a_connection_hears_of_the_end_of_the_pool(stand: Stand) -> None:
+    pool = stand.pool()
+    waiter = await stand.waits(pool)
+    await stand.lets()
+    assert waiter.outbound is not None
+    waiter.outbound.send(waiter, b"POST", b"POST / HTTP/1.1\r\n\r\n", whole=True)
+    waiter.outbound.flush()
+    await pool.close()
+    assert waiter.fault is not None and waiter.fault.code == "draining"
+
+
+async def test_what_is_there_when_the_time_to_connect_is_over_is_closed(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    real = loop.create_connection
+
+    async def create_connection(*args: Any, **kwargs: Any) -> Any:
+        await real(*args, **kwargs)
+        raise TimeoutError
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    waiter = await stand.waits(stand.pool())
+    await stand.lets()
+    assert waiter.fault is not None and waiter.fault.code == "connect_timeout"
+
+
+async def test_only_what_may_stay_is_used_again(stand: Stand) -> None:
+    pool = stand.pool()
+    waiter = await stand.waits(pool)
+    await stand.lets()
+    await stand.idle(pool)
+    busy = waiter.outbound
+    assert busy is not None
+    assert counts(pool) == (2, 1, 0)
+    pool.keep_only(lambda address: address != "192.0.2.7")
+    assert counts(pool) == (1, 0, 0)
+    assert busy.is_open, "what is under way on it ends there"
+    pool.release(busy)
+    assert counts(pool) == (0, 0, 0)
+
+
+async def test_one_that_is_made_while_the_rules_change_obeys_the_new_ones(stand: Stand) -> None:
+    pool = stand.pool()
+    waiter = await stand.waits(pool)
+    pool.keep_only(lambda _: False)
+    await stand.lets()
+    assert waiter.outbound is None
+    assert counts(pool) == (0, 0, 1)
+    pool.keep_only(lambda _: True)
+    await stand.lets()
+    assert waiter.outbound is not None
+
+
+async def test_rules_that_are_taken_back_leave_no_trace(stand: Stand) -> None:
+    pool = stand.pool()
+    waiter = await stand.waits(pool)
+    await stand.lets()
+    assert waiter.outbound is not None
+    pool.keep_only(lambda _: False)
+    pool.keep_only(lambda _: True)
+    pool.release(waiter.outbound)
+    assert counts(pool) == (1, 1, 0)
 
 
 async def test_one_that_comes_back_after_the_end_is_closed(stand: Stand) -> None:

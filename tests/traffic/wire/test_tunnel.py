@@ -192,3 +192,26 @@ async def test_a_side_that_is_not_there_can_be_dropped_all_the_same() -> None:
     pair.tunnel.upstream.pause_writing()
     pair.tunnel.client.pause_writing()
     pair.tunnel.end("")
+
+
+async def test_a_side_that_does_not_take_what_is_left_is_given_up() -> None:
+    pair = Pair()
+    pair.tunnel.end("")
+    assert pair.client.sock is not None and pair.upstream.sock is not None
+    assert pair.client.sock.lingers and pair.upstream.sock.lingers, "at first it may take its time"
+    pair.tunnel._give_up()
+    assert not pair.client.sock.lingers and not pair.upstream.sock.lingers, "they were reset"
+    await turns()
+    pair.tunnel._give_up()  # nobody is left
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_a_connection_that_spoke_http_goes_on_as_the_other_side(is_full: bool) -> None:
+    pair = Pair(joined=False)
+    pair.tunnel.client.is_full = is_full
+    pair.tunnel.early = b"early"
+    upstream = FakeTransport(asyncio.Protocol())
+    pair.tunnel.go_on(upstream, b"rest")
+    assert upstream.protocol is pair.tunnel.upstream
+    assert (upstream.takes(), pair.client.takes()) == (b"early", b"rest")
+    assert upstream.reads is not is_full

@@ -9,12 +9,12 @@ ESTABLISHED, CLOSE_WAIT = 1, 8
 
 
 class FakeSocket:
-    """What the wire asks of a socket: SO_LINGER before a reset, TCP_INFO of a paused client, a peek at an idle connection."""
+    """What the wire asks of a socket: SO_LINGER before a reset, TCP_INFO of a paused client, poll of an idle connection."""
 
     def __init__(self) -> None:
         self.lingers = True
         self.state = ESTABLISHED
-        self.peek: bytes | OSError = BlockingIOError()
+        self.is_readable = False
         self.is_gone = False
 
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
@@ -28,10 +28,12 @@ class FakeSocket:
             raise OSError(9, "bad file descriptor")
         return bytes((self.state,))
 
-    def recv(self, size: int, flags: int) -> bytes:
-        if isinstance(self.peek, OSError):
-            raise self.peek
-        return self.peek
+    def fileno(self) -> int:
+        return 0
+
+    def poll(self, timeout: int) -> list[tuple[int, int]]:
+        assert timeout == 0, "nobody may wait"
+        return [(7, 1)] if self.is_readable else []
 
 
 class FakeTransport(asyncio.Transport):
@@ -68,6 +70,9 @@ class FakeTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.high = high
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.read_high = high
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
@@ -124,8 +129,10 @@ class FakeTransport(asyncio.Transport):
         written, self.written = self.written, b""
         return written
 
-    def says(self, data: bytes) -> None:
-        """Bytes come from the peer; only a transport that reads may bring them."""
+    def says(self, data: bytes, *, unasked: bool = False) -> None:
+        """Bytes come from the peer; only a transport that reads may bring them. `unasked` come before a request has gone."""
+        if getattr(self.protocol, "_is_unsent", False) and not unasked:
+            self.protocol.flush()
         assert self.reads, "the transport was paused"
         assert not self.ended, "the transport was closed"
         self.protocol.data_received(data)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from sidecar.model.authority import authority
 from sidecar.telemetry.otlp import GRPC_METHODS, status
 from sidecar.telemetry.receivers.otlp.intake import Intake, Refusal
 from sidecar.telemetry.signals import Signal
@@ -37,7 +38,7 @@ class GrpcServer:
             ]
         )
         self._server.add_generic_rpc_handlers([self._handler(signal, method) for signal, method in GRPC_METHODS.items()])
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = authority(host, port)
         try:
             bound = self._server.add_insecure_port(address)
         except RuntimeError as error:

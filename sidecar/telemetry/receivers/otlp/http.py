@@ -1,9 +1,9 @@
 """OTLP over HTTP: POST of protobuf or JSON, answered in the same type (opentelemetry-proto, docs/specification.md)."""
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aiohttp import web
 
 from sidecar.telemetry.otlp import status
@@ -107,5 +107,5 @@ def _refused(refusal: Refusal, is_json: bool) -> web.Response:
         headers["Allow"] = "POST"
     if refusal.http_status == 415:
         headers["Accept-Encoding"] = ", ".join(ENCODINGS)
-    body = json.dumps({"code": code, "message": text}).encode() if is_json else status(code, text)
+    body = msgspec.json.encode({"code": code, "message": text}) if is_json else status(code, text)
     return web.Response(status=refusal.http_status, body=body, content_type=JSON if is_json else PROTOBUF, headers=headers)
