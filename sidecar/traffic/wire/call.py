@@ -43,6 +43,8 @@ class Call:
         "_ready", "_replay", "_response", "exchange", "request",
     )  # fmt: skip
 
+    _goes_straight = True
+
     def __init__(
         self, inbound: "Inbound", listener: "Listener", request: RequestHead, ready: Ready | None, passage: Passage
     ) -> None:
@@ -99,8 +101,7 @@ class Call:
         if outbound is None:
             self._wait(pool, head, content)
             return
-        if request.method in IDEMPOTENT and inbound.body is None:
-            self._replay = content
+        self._replay = content if request.method in IDEMPOTENT and inbound.body is None else None
         self._send_over(outbound, head + content if content else head)
 
     def _continue_soon(self) -> None:
@@ -139,8 +140,7 @@ class Call:
         if not outbound.uses:
             self._attempt.connected_at = time.monotonic_ns()
         self._inbound.is_quiet = False
-        data = bytes(self._pending)
-        self._pending = b""
+        data, self._pending = bytes(self._pending), b""
         self._inbound.resume_client()
         self._send_over(outbound, data)
 
@@ -197,9 +197,8 @@ class Call:
         if inbound.body is not None:
             inbound.keeps_alive = False  # the answer came before the request was over
         if head.length > 0:
-            self._head_out = reply_head(
-                head, self._listener.signature, keeps_alive=inbound.keeps_alive, is_1_1=self.request.is_1_1
-            )
+            keeps_alive, is_1_1 = inbound.keeps_alive, self.request.is_1_1
+            self._head_out = reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=is_1_1)
             return True
         return self._frame_as(reframe(head, is_1_1=self.request.is_1_1), head)
 
@@ -211,8 +210,8 @@ class Call:
         return framing.relays
 
     def _reply_head(self, head: ResponseHead) -> bytes:
-        keeps_alive = self._inbound.keeps_alive
-        return reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=self.request.is_1_1)
+        keeps_alive, is_1_1 = self._inbound.keeps_alive, self.request.is_1_1
+        return reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=is_1_1)
 
     def upstream_sends(self, data: bytes) -> None:
         self._inbound.is_quiet = False
@@ -221,6 +220,8 @@ class Call:
         if self._head_out:
             data = self._head_out + data
             self._head_out = b""
+            if self._goes_straight and self._outbound is not None and not self._is_wrapped:
+                self._outbound.straight = self._inbound.write_now
         if data:
             self._inbound.write(data)
 

@@ -36,6 +36,8 @@ class FilteredCall(Call):
         "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail", "_trials", "delivered", "inbound", "listener",
     )  # fmt: skip
 
+    _goes_straight = False  # stages see every byte
+
     def __init__(
         self, inbound: "Inbound", listener: "Listener", request: "RequestHead", ready: "Ready", passage: "Passage"
     ) -> None:

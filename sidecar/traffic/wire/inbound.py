@@ -18,8 +18,7 @@ from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.filtered import FilteredCall
 from sidecar.traffic.wire.hangup import has_hung_up
 from sidecar.traffic.wire.lingering import Lingering
-from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
-from sidecar.traffic.wire.outbox import ALONE_S
+from sidecar.traffic.wire.outlet import WRITE_HIGH_BYTES, Outlet
 from sidecar.traffic.wire.request import Ready, cut
 from sidecar.traffic.wire.request_head import RequestHead, check_begun, parse_request
 from sidecar.traffic.wire.reset import reset
@@ -35,7 +34,7 @@ _FIRST_REQUEST_S = 1.0
 """A connection that is younger than this may have its first request on the way, and closing it would reset that."""
 
 
-class Inbound(asyncio.Protocol):
+class Inbound(Outlet, asyncio.Protocol):
     """
     A connection of an agent; `client` is its address, `call` what is under way.
 
@@ -44,15 +43,14 @@ class Inbound(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_blank_bytes", "_has_asked", "_has_dropped", "_left_bytes", "_lingering", "_listener", "_out", "_partial", "_pipelined",
-        "_quiet_since", "_ready", "body", "call", "client", "is_full", "is_paused", "is_quiet", "keeps_alive", "transport",
+        "_blank_bytes", "_has_asked", "_has_dropped", "_left_bytes", "_lingering", "_listener", "_partial", "_pipelined",
+        "_quiet_since", "_ready", "body", "call", "client", "is_full", "is_paused", "is_quiet", "keeps_alive",
     )  # fmt: skip
 
-    transport: asyncio.Transport
-
     def __init__(self, listener: "Listener") -> None:
+        super().__init__(listener.outbox)
         self._listener = listener
-        self._partial = self._pipelined = self._out = b""
+        self._partial = self._pipelined = b""
         self._ready: Ready | None = None
         self.is_paused = False
         self._lingering: Lingering | None = None
@@ -283,26 +281,12 @@ class Inbound(asyncio.Protocol):
 
     # writing
 
-    def write(self, data: bytes) -> None:
-        """Write at the end of this loop turn, together with what else it brings."""
-        if self._out:
-            self._out += data
-        else:
-            outbox = self._listener.outbox
-            if not outbox.is_crowded and (now_s := outbox.now()) - outbox.last_s > ALONE_S:
-                outbox.last_s = now_s
-                if not self.transport.is_closing():
-                    self.transport.write(data)
-                return
-            self._out = data
-            outbox.add(self)
-        if len(self._out) >= WRITE_HIGH_BYTES:
-            self.flush()  # so that a client that takes nothing is noticed before more is read
-
-    def flush(self) -> None:
-        """Write what there is now (outbox.Writer)."""
-        data, self._out = self._out, b""
-        if data and not self.transport.is_closing():
+    def write_now(self, data: bytes) -> None:
+        """Write a piece of a stream: it comes when it comes, and waits for nothing but what was written before it."""
+        self.is_quiet = False
+        if self.out:
+            self.write(data)
+        elif not self.transport.is_closing():
             self.transport.write(data)
 
     # endings

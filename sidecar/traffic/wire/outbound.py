@@ -21,16 +21,12 @@ from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from sidecar.traffic.wire.connect import refusal
 from sidecar.traffic.wire.head import CHUNKED, has_bare_line_feed
-from sidecar.traffic.wire.outbox import ALONE_S, Outbox
+from sidecar.traffic.wire.outbox import Outbox
+from sidecar.traffic.wire.outlet import WRITE_HIGH_BYTES, Outlet
 from sidecar.traffic.wire.proxy import Via
 from sidecar.traffic.wire.response_head import ResponseHead, parse_response
 from sidecar.traffic.wire.response_outline import Outlines
 
-WRITE_HIGH_BYTES = 4 * 1024
-"""
-Above this a writer is told to pause. uvloop reads up to 250 KiB of a plain socket at once, and both together stay below 256 KiB;
-so does what TLS brings, for which `TlsOutbound` has bounds of its own.
-"""
 _TLS_READ_HIGH_BYTES = 64 * 1024
 """Encrypted bytes that may wait while the client is slow; 64 KiB come at once on top of them, uvloop's default is 256 KiB."""
 
@@ -85,34 +81,35 @@ class Keeper(Protocol):
         """The connection is gone, or must not be used again."""
 
 
-class Outbound(asyncio.BaseProtocol):
+class Outbound(Outlet, asyncio.BaseProtocol):
     """
     A connection to an upstream; `address` is the peer's IP, `uses` counts the requests it carried.
 
-    `received` is how much of a body had come when it was aborted; `is_unwanted` keeps it from being used again. `news(0)` says
+    A sink that only passes the body on may set `straight`, which then gets its bytes instead of `upstream_sends`. `received` is
+    how much of a body had come when it was aborted; `is_unwanted` keeps it from being used again. `news(0)` says
     whether the peer has closed, or said something, that the loop has not read yet; false is no. It is poll(2) itself: a peek by
     recv(2) costs three times as much, because nothing to read is an exception.
     """
 
     __slots__ = (
-        "_body", "_interim", "_is_unsent", "_keep", "_keeper", "_method", "_out", "_partial", "_relays", "address",
-        "first_byte", "idle_since", "is_open", "is_unwanted", "news", "received", "request_is_sent", "sink", "transport", "uses",
+        "_body", "_interim", "_keep", "_keeper", "_method", "_partial", "_relays", "address", "first_byte", "idle_since",
+        "is_open", "is_unwanted", "news", "received", "request_is_sent", "sink", "straight", "uses",
     )  # fmt: skip
 
-    transport: asyncio.Transport
-
     def __init__(self, keeper: Keeper, sock: socket.socket, address: str) -> None:
+        super().__init__(keeper.outbox)
         self._keeper = keeper
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         self.news: Callable[[int], object] = poll.poll
         self.address = address
         self.sink: Sink | None = None
+        self.straight: Callable[[bytes], None] | None = None
         self._body: Body | None = None
-        self._partial = self._out = b""
+        self._partial = b""
         self._method = b""
         self._relays = True
-        self._keep = self._is_unsent = self.is_unwanted = False
+        self._keep = self.is_unwanted = False
         self._interim = 0
         self.request_is_sent = True
         self.first_byte = False
@@ -131,42 +128,19 @@ class Outbound(asyncio.BaseProtocol):
         self.first_byte = False
         self._interim = 0
         self.uses += 1
-        self._is_unsent = True
-        self._write(data)
+        self.has_written = False
+        self.write(data)
 
     def send_more(self, data: bytes, *, whole: bool) -> None:
         """Send further bytes of the body, framed already."""
         self.request_is_sent = whole
         if data:
-            self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        if self._out:
-            self._out += data
-        else:
-            outbox = self._keeper.outbox
-            if not outbox.is_crowded and (now_s := outbox.now()) - outbox.last_s > ALONE_S:
-                outbox.last_s = now_s
-                self._is_unsent = False
-                if not self.transport.is_closing():
-                    self.transport.write(data)
-                return
-            self._out = data
-            outbox.add(self)
-        if len(self._out) >= WRITE_HIGH_BYTES:
-            self.flush()  # so that an upstream that takes nothing is noticed before more is read
-
-    def flush(self) -> None:
-        """Write what this loop turn has brought (outbox.Writer)."""
-        data, self._out = self._out, b""
-        self._is_unsent = False
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
+            self.write(data)
 
     def abort(self) -> None:
         """Drop the connection in the middle of whatever it does; its sink hears nothing any more."""
-        self.sink = None
-        self._out = b""
+        self.sink = self.straight = None
+        self.out = b""
         if self._body is not None:
             self.received = self._body.size
             self._body = None
@@ -207,6 +181,8 @@ class Outbound(asyncio.BaseProtocol):
             return
         if body.done:
             self._end(sink, data, body.size, is_clean=not body.rest)
+        elif self.straight is not None and data:
+            self.straight(data)
         else:
             sink.upstream_sends(data)
 
@@ -245,7 +221,7 @@ class Outbound(asyncio.BaseProtocol):
         if sink is None:
             self.abort()  # nobody asked: whatever this is, it is not an answer (response queue poisoning)
             return
-        if self._is_unsent:
+        if not self.has_written:
             self.fail(UpstreamFailed("upstream_malformed", "the upstream spoke before it was asked"))
             return
         self.first_byte = True
@@ -329,7 +305,7 @@ class Outbound(asyncio.BaseProtocol):
     def _end(self, sink: Sink, data: bytes, size: int, *, is_clean: bool) -> None:
         """The response is whole; `is_clean` is false where more came than belongs to it."""
         self._body = None
-        self.sink = None
+        self.sink = self.straight = None
         if self._keep and self.request_is_sent and is_clean:
             self._keeper.release(self)
         elif self.is_open:
@@ -341,7 +317,7 @@ class Outbound(asyncio.BaseProtocol):
     def fail(self, fault: UpstreamFailed) -> None:
         """Drop the connection and tell whoever is on it, if anybody is."""
         sink = self.sink
-        unsent = self._out if self._is_unsent and self.uses > 1 else b""
+        unsent = self.out if not self.has_written and self.uses > 1 else b""
         self.abort()
         if sink is None:
             return

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from sidecar.traffic.wire.outbound import WRITE_HIGH_BYTES
+from sidecar.traffic.wire.outlet import WRITE_HIGH_BYTES
 from sidecar.traffic.wire.reset import reset
 
 _CLOSE_WITHIN_S = 10.0

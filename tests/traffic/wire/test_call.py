@@ -865,3 +865,24 @@ async def test_a_policy_that_stops_the_exchange_because_its_attempt_has_ended_do
     assert [fact.error for fact in wire.exchanges] == [{"whole": "", "cut": "upstream_cut"}.get(how, "client_gone")]
     assert len(wire.attempts) == 1
     assert wire.is_clean
+
+
+async def test_pieces_of_a_stream_go_straight_on_and_never_past_what_waits(stand: SetUp) -> None:
+    wire = stand()
+    far, near = wire.connection(), wire.client()
+    near.says(request())
+    far.takes()
+    far.says(CHUNKED)
+    assert near.written == b"", "the head waits for the end of the turn"
+    far.says(b"1\r\na\r\n")
+    assert near.written == b"", "and so does what comes behind it"
+    near.takes()
+    far.says(b"1\r\nb\r\n")
+    assert near.written == b"1\r\nb\r\n"
+    far.says(b"1\r")
+    far.says(b"\nc\r\n0\r\n\r\n")
+    assert near.takes() == b"1\r\nb\r\n1\r\nc\r\n0\r\n\r\n"
+    assert wire.exchanges[0].response_bytes == 3
+    near.says(request())
+    assert far.takes()
+    assert far.protocol.straight is None

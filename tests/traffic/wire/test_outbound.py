@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sidecar.model.errors import UpstreamFailed
-from sidecar.traffic.wire.outbound import _MAX_INTERIM, WRITE_HIGH_BYTES, Outbound, TlsOutbound
+from sidecar.traffic.wire.outbound import _MAX_INTERIM, Outbound, TlsOutbound
+from sidecar.traffic.wire.outlet import WRITE_HIGH_BYTES
 from sidecar.traffic.wire.response_head import ResponseHead
 from sidecar.traffic.wire.response_outline import Outlines
 from tests.traffic.wire.stand import CHUNKED, OK, UNTIL_CLOSE, AtTheEnd

@@ -131,7 +131,7 @@ class FakeTransport(asyncio.Transport):
 
     def says(self, data: bytes, *, unasked: bool = False) -> None:
         """Bytes come from the peer; only a transport that reads may bring them. `unasked` come before a request has gone."""
-        if getattr(self.protocol, "_is_unsent", False) and not unasked:
+        if not getattr(self.protocol, "has_written", True) and getattr(self.protocol, "out", b"") and not unasked:
             self.protocol.flush()
         assert self.reads, "the transport was paused"
         assert not self.ended, "the transport was closed"
