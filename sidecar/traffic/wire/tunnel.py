@@ -33,6 +33,7 @@ class Tunnel:
         self._over: Callable[[Tunnel, str], None] | None = over
         self._idle_timeout_s = idle_timeout_s
         self._idle_since = 0.0
+        self._giving_up: asyncio.TimerHandle | None = None
         self.is_quiet = False
         self.early = b""
 
@@ -87,9 +88,19 @@ class Tunnel:
                     reset(end.transport)
                 else:
                     end.transport.close()
-        if not error:
-            asyncio.get_running_loop().call_later(_CLOSE_WITHIN_S, self._give_up)
+        if not error and not self._is_empty:
+            self._giving_up = asyncio.get_running_loop().call_later(_CLOSE_WITHIN_S, self._give_up)
         over(self, error)
+
+    @property
+    def _is_empty(self) -> bool:
+        return self.client.transport is None and self.upstream.transport is None
+
+    def left(self) -> None:
+        """A side is gone; with the second, nobody is left to be given up."""
+        if self._giving_up is not None and self._is_empty:
+            self._giving_up.cancel()
+            self._giving_up = None
 
     def _give_up(self) -> None:
         """A side that still has bytes to take by now will never take them."""
@@ -147,6 +158,7 @@ class End(asyncio.Protocol):
             self.tunnel.end("")
         else:
             self.tunnel.end("client_gone" if self is self.tunnel.client else "upstream_cut")
+        self.tunnel.left()
 
     def pause_writing(self) -> None:
         self.is_full = True

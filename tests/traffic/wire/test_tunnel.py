@@ -215,3 +215,13 @@ async def test_a_connection_that_spoke_http_goes_on_as_the_other_side(is_full: b
     assert upstream.protocol is pair.tunnel.upstream
     assert (upstream.takes(), pair.client.takes()) == (b"early", b"rest")
     assert upstream.reads is not is_full
+
+
+async def test_a_tunnel_whose_sides_are_gone_leaves_no_timer() -> None:
+    pair = Pair()
+    pair.tunnel.end("")
+    timer = pair.tunnel._giving_up
+    assert timer is not None and not timer.cancelled()
+    await turns()
+    assert timer.cancelled(), "both have closed in their own time"
+    assert pair.tunnel._giving_up is None
