@@ -13,7 +13,7 @@ import asyncio
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from sidecar.config import Config
@@ -101,25 +101,37 @@ class App:
         self._health = Health(State.OK)
 
     async def stop(self) -> None:
-        """Refuse new calls, let those in flight end, send what telemetry there is, and end; harmless when called twice."""
+        """
+        Refuse new calls, let those in flight end, send what telemetry there is, and end; harmless when called twice.
+
+        What fails at one of these steps is logged and keeps no other from being taken.
+        """
         self._is_stopping = True
         self._health = Health(State.STOPPED, "draining")
         async with self._changing:
             await _ended(self._rest)
-            self._traffic.stop_accepting()
-            cut = await self._traffic.drain(float(self.config.traffic.drain))
-            if cut:
-                _log.warning("%d calls did not end within %s and were cut", cut, self.config.traffic.drain)
-            await self._traffic.stop()
-            await self._calls.stop()
-            await self._detection.stop()
-            if self._pipelines is not None:
-                await self._pipelines.stop()
+            await _taken("draining", self._drain_traffic())
+            for name, part in (
+                ("traffic", self._traffic),
+                ("the metrics of calls", self._calls),
+                ("resource detection", self._detection),
+                ("telemetry", self._pipelines),
+            ):
+                await _taken(f"stopping {name}", part.stop() if part is not None else None)
             await _ended(self._moving_admin)
-            if self.operations is not None:
-                await self.operations.stop()
-            if self._admin is not None:
-                await self._admin.stop()
+            for name, part in (("operations", self.operations), ("admin", self._admin)):
+                await _taken(f"stopping {name}", part.stop() if part is not None else None)
+
+    def leave_nothing_behind(self) -> None:
+        """Remove the files that others find us by, for an end at once: nothing is stopped, and nothing waited for."""
+        if self._admin is not None:
+            self._admin.remove_files()
+
+    async def _drain_traffic(self) -> None:
+        self._traffic.stop_accepting()
+        cut = await self._traffic.drain(float(self.config.traffic.drain))
+        if cut:
+            _log.warning("%d calls did not end within %s and were cut", cut, self.config.traffic.drain)
 
     async def asked_to_stop(self) -> str:
         """Wait until an operator asks for the end, as admin's `drain` does; returns the reason. Nothing is stopped yet."""
@@ -272,8 +284,22 @@ def _blueprint(config: Config) -> Blueprint:
     )
 
 
+def descriptors_of(config: Config) -> int:
+    """File descriptors that a sidecar with this config may need at once."""
+    return _blueprint(config).descriptors
+
+
 def _telemetry(config: Config) -> tuple[Any, ...]:
     return (config.service, *(config.used(section) for section in _TELEMETRY))
+
+
+async def _taken(name: str, step: Awaitable[None] | None) -> None:
+    """Take a step of the end; what fails in it is logged, so that the others are taken too."""
+    try:
+        if step is not None:
+            await step
+    except Exception:  # noqa: BLE001 - a part may fail in any way, and it is logged
+        _log.exception("%s failed", name)
 
 
 async def _ended(task: "asyncio.Task[None] | None") -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.admin.spec import AdminSpec
+from sidecar.model.authority import read_endpoint
 from sidecar.model.errors import ConfigFault, ConfigInvalid
+from sidecar.model.own_hosts import is_loopback
 from sidecar.runtime.components import SECTIONS, ComponentUnusable, Declared, closest, load_type, type_of, types
 from sidecar.runtime.document import Document, KeyPath, read_document
 from sidecar.runtime.reading import read_spec
@@ -118,8 +120,9 @@ def load(path_or_text: str | os.PathLike[str], *, environ: Mapping[str, str] | N
     except OSError as error:
         hint = "name a file with --config" if isinstance(error, FileNotFoundError) else ""
         raise ConfigInvalid([ConfigFault("config", 0, f"{path} cannot be read: {error.strerror}", hint, str(path))]) from None
-    except UnicodeDecodeError:
-        raise ConfigInvalid([ConfigFault("config", 0, "not UTF-8 text", source=str(path))]) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigInvalid([ConfigFault("config", line, "not UTF-8 text", source=str(path))]) from None
     return parse(text, source=str(path), folder=path.parent, environ=environ)
 
 
@@ -167,12 +170,29 @@ class _Reading:
         service = self._read(ServiceSpec, "service", self._top.get("service"))
         admin = self._read(AdminSpec, "admin", self._top.get("admin"))
         check_references(self._document, self._components, admin)
+        if traffic is not None:
+            self._check_loopback(traffic)
         if self._document.faults:
             return None
         return Config(
             traffic=traffic, service=service, admin=admin, components=self._components,
             source=self._document.source, files=self._document.files,
         )  # fmt: skip
+
+    def _check_loopback(self, traffic: TrafficSpec) -> None:
+        """Nobody from elsewhere reaches this machine's loopback, unless the config says so in a word of its own."""
+        destinations = traffic.destinations
+        if not destinations.allow_loopback or destinations.allow_loopback_from_elsewhere:
+            return
+        for name, declared in self._components["traffic.listeners"].items():
+            endpoint = getattr(declared.spec, "endpoint", "")
+            if endpoint and not is_loopback(read_endpoint(endpoint)[0]):
+                self._document.fault(
+                    ("traffic", "destinations", "allow_loopback"),
+                    f"the listener {name!r} ({endpoint}) can be reached from elsewhere, and loopback through it",
+                    "name upstreams for what is to be reached, or set `allow_loopback_from_elsewhere: true` beside it",
+                )
+                return
 
     def _check_key(self, key: str) -> None:
         if key not in TOP_LEVEL:

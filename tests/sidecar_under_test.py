@@ -36,10 +36,10 @@ def config_for(
     route: Settings | None = None,
     **traffic: Any,
 ) -> Settings:
-    """A config with one route, `/llm/`, to one upstream whose base URL is `url` + `/base`."""
+    """A config with one route, `/llm/`, to one upstream whose base URL is `url` + `/base`; `Host: a` is one of its names."""
     return {
         "traffic": {
-            "listeners": {"http": {"endpoint": "127.0.0.1:0", **(listener or {})}},
+            "listeners": {"http": {"endpoint": "127.0.0.1:0", "allow_hosts": ["a", "page.example"], **(listener or {})}},
             "upstreams": {"http/llm": {"url": f"{url}/base", **(upstream or {})}},
             "routes": {"llm": {"path": "/llm/", "upstream": "http/llm", **(route or {})}},
             "drain": "100ms",
@@ -163,9 +163,17 @@ async def eventually(holds: Any, what: str, *, within_s: float = PATIENCE_S) -> 
 
 
 class SidecarProcess:
-    """`python -m sidecar run --config F` as a child; `port` is fixed beforehand, standard error is kept in `log`."""
+    """
+    `python -m sidecar run --config F` as a child; `port` is fixed beforehand, standard error is kept in `log`.
 
-    def __init__(self, config: Settings, *, port: int, environ: dict[str, str] | None = None) -> None:
+    `descriptors` are its soft and hard limit of open files.
+    """
+
+    def __init__(
+        self, config: Settings, *, port: int, environ: dict[str, str] | None = None, descriptors: tuple[int, int] | None = None
+    ) -> None:
+        self._limits = ["sh", "-c", 'ulimit -Sn "$0" && ulimit -Hn "$1" && shift && exec "$@"', *map(str, descriptors or ())]
+        self._limits = self._limits if descriptors is not None else []
         config["traffic"]["listeners"]["http"]["endpoint"] = f"127.0.0.1:{port}"
         self._config = config
         self.port = port
@@ -179,7 +187,7 @@ class SidecarProcess:
         environ = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and not key.startswith("OTEL_")}
         self._log = (Path(self._folder.name) / "log").open("w+b")
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sidecar", "run", "--config", str(file),
+            *self._limits, sys.executable, "-m", "sidecar", "run", "--config", str(file),
             cwd=ROOT, env={**environ, **self._environ}, stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         try:

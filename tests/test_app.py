@@ -225,6 +225,38 @@ async def test_stopping_lets_calls_end_and_cuts_what_takes_too_long(stage: Stage
     assert "1 calls did not end within 300ms and were cut" in caplog.text
 
 
+async def test_a_step_of_the_end_that_fails_keeps_no_other_from_being_taken(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "traces"
+    app = await stage.starts(config(stage.upstream.url, more=traces(file, flush="1h")))
+    await stage.serves()
+    admin = app.endpoints["admin"]
+
+    async def fails(*_: Any) -> None:
+        raise RuntimeError("no end")
+
+    for part, name in ((app._traffic, "drain"), (app._calls, "stop"), (app._detection, "stop"), (app.operations, "stop")):
+        monkeypatch.setattr(part, name, fails)
+    await app.stop()
+    assert len(spans(file)) == 2, "exporters flush"
+    with pytest.raises(ConnectionError):
+        await dials(*admin)
+    told = [message for message in caplog.messages if message.endswith(" failed")]
+    assert told == [f"{step} failed" for step in (
+        "draining", "stopping the metrics of calls", "stopping resource detection", "stopping operations"
+    )]  # fmt: skip
+
+
+async def test_an_end_at_once_leaves_no_token_behind(stage: Stage, tmp_path: Path) -> None:
+    app = await stage.starts(ready=False)
+    app.leave_nothing_behind()
+    await app.ready()
+    assert list((tmp_path / "agent-sre-sidecar").iterdir())
+    app.leave_nothing_behind()
+    assert not list((tmp_path / "agent-sre-sidecar").iterdir())
+
+
 async def test_an_app_that_never_started_can_be_stopped(stage: Stage) -> None:
     stage.app = App(config(), runtime=stage.runtime)
 

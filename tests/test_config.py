@@ -215,6 +215,29 @@ def test_a_fault_says_where_what_and_what_instead(text: str, fault: tuple[int, s
     assert len({path for _, path, _, _ in found}) == 1
 
 
+EXPOSED = """
+traffic:
+  listeners:
+    http: {endpoint: %s, users: {planner: secret}}
+  destinations:
+    allow_loopback: true
+"""
+
+
+@pytest.mark.parametrize("endpoint", ["0.0.0.0:4140", '"[::]:4140"', "10.1.2.3:4140", "sidecar.test:4140"])
+def test_loopback_is_not_opened_to_those_who_come_from_elsewhere_without_a_word_of_its_own(endpoint: str) -> None:
+    ((line, path, problem, hint),) = faults(EXPOSED % endpoint)
+    assert (line, path) == (6, "traffic.destinations.allow_loopback")
+    assert endpoint.strip('"') in problem
+    assert "allow_loopback_from_elsewhere: true" in hint
+    assert parse(EXPOSED % endpoint + "    allow_loopback_from_elsewhere: true\n").traffic.destinations.allow_loopback
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:4140", '"[::1]:4140"', "localhost:4140"])
+def test_loopback_is_open_to_those_who_are_on_it_anyway(endpoint: str) -> None:
+    assert parse(EXPOSED % endpoint).traffic.destinations.allow_loopback
+
+
 def test_a_file_is_loaded_with_the_files_beside_it(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("geheim\n")
     (tmp_path / "c.yaml").write_text("\ufefftraffic: {listeners: {http: {users: {u: '${file:password}'}}}}\n", encoding="utf-8")
@@ -245,6 +268,13 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, name: str, proble
     only = caught.value.faults[0]
     assert problem in only.problem
     assert (only.hint, only.source) == (hint, str(tmp_path / name))
+
+
+def test_bytes_that_are_no_text_are_a_fault_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"admin:\n  endpoint: 127.0.0.1:0\n# \xe9\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load(tmp_path / "latin.yaml")
+    assert caught.value.faults[0].line == 3
 
 
 def test_the_config_is_found_where_people_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

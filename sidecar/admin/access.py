@@ -12,10 +12,9 @@ from enum import Enum
 
 from sidecar.admin.messages import Call
 from sidecar.admin.refusals import AdminRefused
-from sidecar.admin.sockets import address
 from sidecar.admin.token import Token
+from sidecar.model.own_hosts import OwnHosts
 
-_HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^\[\]:\s]+)(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/\s]+)", re.IGNORECASE)
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sidecar admin"'}
@@ -39,7 +38,7 @@ class Access:
     def __init__(self, token: Token, *, is_loopback: bool, allow_hosts: tuple[str, ...] = (), open_probes: bool = True) -> None:
         self._token = token
         self._is_loopback = is_loopback
-        self._names = {"localhost", *(_plain_name(name) for name in allow_hosts)}
+        self._own = OwnHosts(allow_hosts)
         self._open_probes = open_probes
 
     def check_source(self, call: Call) -> None:
@@ -49,7 +48,7 @@ class Access:
         host = _single(call, "host")
         if host is None:
             raise AdminRefused("bad_request", "there has to be exactly one Host header field")
-        if not self._knows(host, call.local):
+        if not self._own.know(host, call.local):
             raise AdminRefused("host_refused", f"this API is not {_short(host)}")
         if call.values("origin") and not _is_same(_single(call, "origin"), host):
             raise AdminRefused("origin_refused", f"the origin {_short(call.value('origin'))} is not http://{_short(host)}")
@@ -65,24 +64,10 @@ class Access:
         if not self._token.matches(offered.strip()):
             raise AdminRefused("token_wrong", "this is not the token", headers=_CHALLENGE)
 
-    def _knows(self, host: str, local: str) -> bool:
-        found = _HOST.fullmatch(host)
-        if found is None:
-            return False
-        name = _plain_name(found["name"])
-        if name in self._names:
-            return True
-        literal = address(name)
-        return literal is not None and (literal.is_loopback or literal == address(local))
-
 
 def _single(call: Call, name: str) -> str | None:
     values = call.values(name)
     return values[0].strip() if len(values) == 1 else None
-
-
-def _plain_name(name: str) -> str:
-    return name.strip("[]").lower().removesuffix(".")
 
 
 def _is_same(origin: str | None, host: str) -> bool:

@@ -15,10 +15,12 @@ from typing import Any
 from sidecar.admin.access import Access
 from sidecar.admin.api import Api, Views
 from sidecar.admin.exchanges import Exchanges
-from sidecar.admin.sockets import address, close, tcp_sockets, unix_socket
+from sidecar.admin.leftovers import remove_leftovers
+from sidecar.admin.sockets import close, tcp_sockets, unix_socket
 from sidecar.admin.spec import AdminSpec
 from sidecar.admin.token import Token, default_path
 from sidecar.control.operations import Operations
+from sidecar.model.own_hosts import address
 from sidecar.runtime.runtime import Health, Runtime, State
 
 STOP_S = 1.0
@@ -68,6 +70,8 @@ class AdminServer:
                 self._unix_path = Path(self._spec.unix_socket), os.lstat(self._spec.unix_socket).st_ino
             problem = self._write_token(port)
             assert self._token is not None
+            if not self._spec.token_file and not problem:
+                await asyncio.to_thread(remove_leftovers, self._token.path.parent, self._token.path)
             bound = [address(str(each.getsockname()[0])) for each in sockets if each.family.name != "AF_UNIX"]
             access = Access(
                 self._token,
@@ -117,10 +121,14 @@ class AdminServer:
             await http.stop(STOP_S)
         for listener in listeners:
             await listener.wait_closed()
+        self.remove_files()
+        self._health = Health(State.STOPPED)
+
+    def remove_files(self) -> None:
+        """Remove token and Unix socket, if they are ours still."""
         if self._token is not None:
             self._token.remove()
         self._remove_unix_socket()
-        self._health = Health(State.STOPPED)
 
     def _remove_unix_socket(self) -> None:
         if self._unix_path is None:

@@ -7,20 +7,10 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
 BACKLOG = 64
-
-
-def address(text: str) -> IPv4Address | IPv6Address | None:
-    """The IP address that a text spells, an IPv4 one behind ::ffff: as itself; None where it spells none."""
-    try:
-        found = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
 
 
 async def tcp_sockets(host: str, port: int) -> list[socket.socket]:

@@ -7,11 +7,11 @@ What a person may write under `admin:`.
 import re
 from dataclasses import dataclass
 
+from sidecar.model.own_hosts import check_allowed
 from sidecar.model.spec import Spec
 
 _ENDPOINT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>[0-9]{1,5})")
 _MOST_KEPT = 16_384
-_HOST = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +38,7 @@ class AdminSpec(Spec):
             raise ValueError(f"endpoint is an address and a port, as in '127.0.0.1:4141' or '[::1]:4141', not {self.endpoint!r}")
         if not 0 <= self.kept_exchanges <= _MOST_KEPT:
             raise ValueError(f"kept_exchanges is a number from 0 to {_MOST_KEPT}")
-        for host in self.allow_hosts:
-            if not _HOST.fullmatch(host):
-                raise ValueError(f"allow_hosts holds names without scheme and port, as in 'sidecar.example.org', not {host!r}")
+        check_allowed(self.allow_hosts)
 
     @property
     def host(self) -> str:

@@ -1,6 +1,7 @@
 """The bearer token of the admin API: made at start, kept in a file that only its owner can read, gone at stop."""
 
 import contextlib
+import fcntl
 import hmac
 import os
 import secrets
@@ -31,6 +32,7 @@ class Token:
         self.path = path
         self._text = secrets.token_urlsafe(32)
         self._written = False
+        self._lock = -1
 
     def __repr__(self) -> str:
         return f"Token({str(self.path)!r})"
@@ -53,18 +55,33 @@ class Token:
             with open(descriptor, "w", encoding="ascii") as file:
                 os.fchmod(file.fileno(), 0o600)  # the umask may have taken even the owner's rights
                 file.write(f"{self._text}\n")
+                self._hold(file.fileno())
             os.replace(draft, self.path)
         except OSError:
+            self._let_go()
             with contextlib.suppress(OSError):
                 os.unlink(draft)
             raise
         self._written = True
+
+    def _hold(self, descriptor: int) -> None:
+        """Lock the file for as long as this process lives, so that others can tell whether it does (leftovers.py)."""
+        self._let_go()
+        with contextlib.suppress(OSError):  # a file system without locks: there, nobody can take it for a leftover either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = os.dup(descriptor)
+
+    def _let_go(self) -> None:
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
     def remove(self) -> None:
         """Remove the file, unless somebody else has put theirs there meanwhile."""
         if not self._written:
             return
         self._written = False
+        self._let_go()
         with contextlib.suppress(OSError):
             if self.path.read_text(encoding="ascii", errors="replace").strip() == self._text:
                 self.path.unlink()

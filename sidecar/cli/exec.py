@@ -101,6 +101,7 @@ class Wrapped:
         self._foreground: Foreground | None = None
         self._task: asyncio.Task[Any] | None = None
         self._code: int | None = None
+        self._descriptors: int | None = None
 
     def hear(self, caught: Caught) -> None:
         """Take a signal, in whatever thread it was caught."""
@@ -120,7 +121,9 @@ class Wrapped:
         traceparent = _traceparent(self._environ)
         try:
             async with self._sidecar() as app:
-                self._foreground = Foreground(self._command, self._surroundings(app, traceparent), blocked=blocked)
+                self._foreground = Foreground(
+                    self._command, self._surroundings(app, traceparent), blocked=blocked, descriptors=self._descriptors
+                )
                 started_ns = app.runtime.clock.wall_ns()
                 try:
                     self._code = await self._foreground.run()
@@ -143,7 +146,8 @@ class Wrapped:
 
     @asynccontextmanager
     async def _sidecar(self) -> AsyncIterator["App"]:
-        from sidecar.app import App
+        from sidecar.app import App, descriptors_of
+        from sidecar.runtime.descriptors import raise_limit
         from sidecar.runtime.runtime import Runtime
 
         read, theirs = self._read(), corporate(self._environ)
@@ -151,6 +155,7 @@ class Wrapped:
             whose = f"{', '.join(theirs)} says" if read.traffic.proxy.url is None else "traffic.proxy of the config says"
             _say(f"sidecar exec: calls go on as {whose}")
         config = around(read, agent=_agent(self._command, self._environ), by_environment=bool(theirs))
+        self._descriptors = raise_limit(descriptors_of(config))
         runtime = Runtime(environ=as_read(self._environ))
         runtime.bus.listen((ExchangeFinished,), self._count)
         app = App(config, runtime=runtime, has_admin=False)

@@ -50,14 +50,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     import uvloop
 
+    from sidecar.app import descriptors_of
     from sidecar.config import load_located, located
     from sidecar.model.errors import ConfigInvalid
+    from sidecar.runtime.descriptors import raise_limit
 
     def read() -> "Config":
         return load_located(arguments.config, os.environ)
 
     try:
-        running = Running(read(), read, located(arguments.config, os.environ))
+        config = read()
+        raise_limit(descriptors_of(config))
+        running = Running(config, read, located(arguments.config, os.environ))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(running.until_stopped())
     except ConfigInvalid as invalid:
@@ -77,6 +81,7 @@ class Running:
         self._stop = asyncio.Event()
         self._hang_up = asyncio.Event()
         self._told: set[str] = set()
+        self._app: App | None = None
 
     async def until_stopped(self) -> None:
         """Start, obey signals and files, and stop; raises ConfigInvalid where the start fails."""
@@ -86,7 +91,7 @@ class Running:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up.set)
-        app = App(self._config, read=self._read)
+        app = self._app = App(self._config, read=self._read)
         await app.start()
         self._tell_endpoints(app)
         work = asyncio.create_task(self._work(app), name="signals and files")
@@ -105,6 +110,8 @@ class Running:
     def _end(self, number: signal.Signals) -> None:
         if self._stop.is_set():
             _log.warning("%s again: ending at once", number.name)
+            if self._app is not None:
+                self._app.leave_nothing_behind()
             logging.shutdown()
             os._exit(1)
         _log.info("%s: draining", number.name)

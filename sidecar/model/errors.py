@@ -56,6 +56,8 @@ CODES: dict[str, Code] = {
     "too_many_connections": Code(503, _O, True, "Close idle connections, or raise max_connections."),
     # where it wants to go
     "proxy_auth_required": Code(407, _C, False, "Send Proxy-Authorization: Basic with a configured user and password."),
+    "host_refused": Code(403, _O, False, "Use the address itself or localhost, or add the name to allow_hosts of the listener."),
+    "origin_refused": Code(403, _O, False, "Pages of other sites may not call; see allow_hosts of the listener for this one."),
     "route_unknown": Code(404, _C, False, "No route has this path prefix; see /api/v1/config for the routes."),
     "destination_denied": Code(403, _O, False, "Add a route and upstream for this destination, or set `default: forward`."),
     "connect_denied": Code(403, _O, False, "This destination is not to be tunnelled; see `connect` of its route."),
@@ -85,6 +87,7 @@ CODES: dict[str, Code] = {
     "stopped": Code(503, _O, False, "An operator or a policy stopped this call."),
     "body_gone": Code(502, _S, False, "The request body was already sent on and cannot be repeated."),
     "draining": Code(503, _O, True, "The sidecar is shutting down; another one will take over."),
+    "no_descriptors": Code(503, _S, True, "No file descriptor is left; raise its limit (LimitNOFILE), or lower max_connections."),
     "policy_failed": Code(500, _S, False, "A policy of the sidecar failed; its log has the details."),
     "policy_timeout": Code(503, _O, True, "No policy decided in time (policy_timeout of the route)."),
     "given_up": Code(503, _S, True, "A policy gave this attempt or response up, for another one or an answer of its own."),

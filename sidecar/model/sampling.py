@@ -1,5 +1,9 @@
 """
-Which traces are recorded: OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, as the OpenTelemetry SDKs read them.
+Which traces are recorded: where no parent came, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG decide, as in the SDKs.
+
+A parent's word is obeyed whatever the sampler, in both directions: here the sidecar differs from an SDK, where `always_on` and
+the like (without `parentbased_`) overrule it. A hop between two others must neither tell of a trace that its caller did not want
+nor leave a hole in one that it did; it is the caller who has a sampler of its own.
 
 Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ (general SDK configuration).
 """
@@ -20,25 +24,23 @@ class Sampler:
     """
     Says for a new span whether it is recorded: `sampler(trace_id, parent_flags)`, where None means that there is no parent.
 
-    `ratio` is the share of traces (0 to 1) that is recorded where the sampler decides; a sampler that `obeys_parent` decides
-    only for traces that begin here. Deciding by the last 8 bytes of the trace id makes all who see a trace agree (the rule
-    of TraceIdRatioBased in the SDKs). Where `is_disabled`, there are no spans at all, and trace headers should pass as they
-    came, so that those before and behind us stay connected.
+    `ratio` is the share of traces (0 to 1) that is recorded of those that begin here. Deciding by the last 8 bytes of the trace
+    id makes all who see a trace agree (the rule of TraceIdRatioBased in the SDKs). Where `is_disabled`, there are no spans at
+    all, and trace headers should pass as they came, so that those before and behind us stay connected.
     """
 
-    __slots__ = ("_bound", "is_disabled", "name", "obeys_parent", "ratio")
+    __slots__ = ("_bound", "is_disabled", "name", "ratio")
 
-    def __init__(self, name: str, ratio: float, *, obeys_parent: bool, is_disabled: bool = False) -> None:
+    def __init__(self, name: str, ratio: float, *, is_disabled: bool = False) -> None:
         if not 0 <= ratio <= 1:
             raise ValueError(f"a sampling ratio lies between 0 and 1, not at {ratio}")
         self.name = name
         self.ratio = ratio
-        self.obeys_parent = obeys_parent
         self.is_disabled = is_disabled
         self._bound = round(ratio * _ALL)
 
     def __call__(self, trace_id: bytes, parent_flags: int | None) -> bool:
-        if parent_flags is not None and self.obeys_parent:
+        if parent_flags is not None and not self.is_disabled:
             return bool(parent_flags & SAMPLED)
         return int.from_bytes(trace_id[8:], "big") < self._bound
 
@@ -55,7 +57,7 @@ def from_environ(environ: Mapping[str, str]) -> tuple[Sampler, str]:
     """
     warnings: list[str] = []
     if _is_disabled(environ, warnings):
-        return Sampler("disabled", 0.0, obeys_parent=False, is_disabled=True), ""
+        return Sampler("disabled", 0.0, is_disabled=True), ""
     name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or DEFAULT
     root = name.removeprefix("parentbased_")
     if root not in _ROOTS:
@@ -64,7 +66,7 @@ def from_environ(environ: Mapping[str, str]) -> tuple[Sampler, str]:
     ratio = _ROOTS[root]
     if ratio is None:
         ratio = _ratio(environ, warnings)
-    return Sampler(name, ratio, obeys_parent=name != root), " ".join(warnings)
+    return Sampler(name, ratio), " ".join(warnings)
 
 
 def _is_disabled(environ: Mapping[str, str], warnings: list[str]) -> bool:

@@ -3,12 +3,18 @@ The bus: facts go from the plane where they happened to everybody who wants to h
 
 Engines hear a fact at once (`listen`). Who only counts, keeps or exports facts hears them in batches (`gather`), a few
 milliseconds later and at a fraction of the cost a fact; or takes them in its own time from a queue (`subscribe`).
+
+Who publishes, and who looks at numbers, is not to blame for those who hear: what these raise is logged, and the others hear.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from sidecar.model.clock import SYSTEM_CLOCK, Clock
+from sidecar.runtime.complaints import Complaints
 
 Hear = Callable[[Any], None]
 HearMany = Callable[[Sequence[Any]], None]
@@ -17,6 +23,8 @@ AT_ONCE = 32
 """Facts in a batch: some 50 µs of work for those who gather, so that no call waits longer for it."""
 _GATHER_S = 0.01
 """The longest that a fact waits for others."""
+
+_log = logging.getLogger(__name__)
 
 
 class Subscription:
@@ -68,9 +76,10 @@ class Bus:
     publication never sees half a change.
     """
 
-    __slots__ = ("_gathered", "_gatherers", "_timer", "_ways")
+    __slots__ = ("_complaints", "_gathered", "_gatherers", "_timer", "_ways")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._complaints = Complaints("bus", clock, _log)
         self._ways: dict[type, _Way] = {}
         self._gatherers: tuple[tuple[frozenset[type], HearMany], ...] = ()
         self._gathered: list[Any] = []
@@ -81,9 +90,6 @@ class Bus:
         way = self._ways.get(fact.__class__)
         if way is None:
             return
-        if way.hears:
-            for hear in way.hears:
-                hear(fact)
         gathered = way.gathered
         if gathered is not None:
             gathered.append(fact)
@@ -91,6 +97,20 @@ class Bus:
                 self._deliver_soon()
             elif len(gathered) >= AT_ONCE:
                 self.deliver()
+        if way.hears:
+            self._tell(way.hears, fact)
+
+    def _tell(self, hears: tuple[Hear, ...], fact: object) -> None:
+        for hear in hears:
+            try:
+                hear(fact)
+            except Exception as error:  # noqa: BLE001 - whoever hears may be somebody else's; logged
+                self._complain(hear, error)
+
+    def _complain(self, hear: Hear | HearMany, error: Exception) -> None:
+        """Once a minute for each that hears; a failing one would else fill the log with every call."""
+        name = getattr(hear, "__qualname__", type(hear).__qualname__)
+        self._complaints.log(name, f"{name} failed at what it heard", error)
 
     def deliver(self) -> None:
         """Hand on what has been gathered so far, so that whoever looks now sees all that has happened."""
@@ -102,14 +122,11 @@ class Bus:
         facts = self._gathered.copy()
         self._gathered.clear()
         kinds = set(map(type, facts))
-        fault: Exception | None = None
         for wanted, hear_many in self._gatherers:
             try:
                 hear_many(facts if kinds <= wanted else [fact for fact in facts if fact.__class__ in wanted])
-            except Exception as raised:  # noqa: BLE001 - the others have to hear all the same
-                fault = fault or raised
-        if fault is not None:
-            raise fault
+            except Exception as error:  # noqa: BLE001 - as in _tell
+                self._complain(hear_many, error)
 
     def _deliver_soon(self) -> None:
         try:

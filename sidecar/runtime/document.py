@@ -36,6 +36,7 @@ class Document:
     files: tuple[Path, ...] = ()
     faults: list[ConfigFault] = field(default_factory=list)
     _unresolved: set[KeyPath] = field(default_factory=set)
+    _noted: set[ConfigFault] = field(default_factory=set)
 
     def line(self, path: KeyPath) -> int:
         """The line of this path, or of the nearest one above it that was written; 0 where nothing was."""
@@ -48,7 +49,8 @@ class Document:
     def fault(self, path: KeyPath, problem: str, hint: str = "") -> None:
         """Note a fault; where a `${…}` had no value, nothing more can be said about it."""
         fault = ConfigFault(path_text(path), self.line(path), problem, hint, self.source)
-        if path not in self._unresolved and fault not in self.faults:
+        if path not in self._unresolved and fault not in self._noted:
+            self._noted.add(fault)
             self.faults.append(fault)
 
     def unresolved(self, path: KeyPath, problem: str, hint: str) -> None:
@@ -115,7 +117,9 @@ def _parse(text: str) -> _Node:
         hint = "inside { } and [ ], put ${…} in quotes" if "${" in nearby else ""
         raise _Unreadable(line, f"not YAML: {error.problem or error.context}", hint) from None
     except yaml.YAMLError as error:
-        raise _Unreadable(0, f"not YAML: {str(error).splitlines()[0]}") from None
+        found = yaml.SafeLoader.NON_PRINTABLE.search(text)
+        line = text.count("\n", 0, found.start()) + 1 if found else 0
+        raise _Unreadable(line, f"not YAML: {str(error).splitlines()[0]}") from None
 
 
 class _Parser:
@@ -178,11 +182,14 @@ class _Values:
     def convert(self, node: _Node) -> None:
         self._document.value = self._value(node, ())
 
-    def _value(self, node: _Node, path: KeyPath) -> Any:
+    def _count_one(self, line: int) -> None:
         self._count += 1
-        self._document.lines.setdefault(path, node.line)
         if self._count > MAX_VALUES:
-            raise _Unreadable(node.line, f"more than {MAX_VALUES} values once aliases are followed")
+            raise _Unreadable(line, f"more than {MAX_VALUES} values once aliases are followed")
+
+    def _value(self, node: _Node, path: KeyPath) -> Any:
+        self._count_one(node.line)
+        self._document.lines.setdefault(path, node.line)
         if len(path) > MAX_DEPTH:
             raise _Unreadable(node.line, f"nested deeper than {MAX_DEPTH} levels")
         if node.text is not None:
@@ -202,6 +209,7 @@ class _Values:
                 continue
             here = (*path, key.text)
             if key.text in found:
+                self._count_one(key.line)
                 first = self._document.lines[here]
                 self._document.lines[here] = key.line  # the fault is at the second one
                 self._document.fault(here, "this key stands here for the second time", f"the first one is in line {first}")
@@ -252,9 +260,13 @@ class _Values:
         return self._literal(node, path)
 
     def _relocate(self, node: _Node, line: int) -> None:
-        node.line = line
-        for inner in node.items or [part for pair in node.pairs or () for part in pair]:
-            self._relocate(inner, line)
+        waiting, seen = [node], {id(node)}
+        while waiting:  # each node once, however many aliases lead to it
+            node = waiting.pop()
+            node.line = line
+            inner = node.items or [part for pair in node.pairs or () for part in pair]
+            waiting += [each for each in inner if id(each) not in seen]
+            seen.update(map(id, inner))
 
     def _literal(self, node: _Node, path: KeyPath) -> Any:
         """The value of a substituted text, in which nothing is substituted again."""

@@ -79,7 +79,7 @@ class Runtime:
         self.clock = clock
         self.rng = rng or random.Random()  # noqa: S311 - ids and jitter, no secrets
         self.environ = environ if environ is not None else {}
-        self.bus = Bus()
+        self.bus = Bus(clock)
         self.metrics = Metrics(before_reading=self.bus.deliver)
         self.services: dict[str, Any] = {}
         self._engines: dict[tuple[type, str], Any] = {}

@@ -21,6 +21,8 @@ _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?::-.*)?", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?!-)(.*)", re.DOTALL)
 
 MAX_FILE_BYTES = 1 << 20
+MAX_TEXT = 16 << 20
+"""Characters that all values of one config may have once `${…}` is filled in."""
 _MAX_NESTING = 10
 
 
@@ -38,11 +40,20 @@ class Substitution:
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self._environ = environ
         self._folder = folder
+        self._size = 0
         self.files: list[Path] = []
 
     def expand(self, text: str) -> tuple[str, bool]:
         """The text with its values, and whether it was one single `${…}`; raises Unresolved."""
-        return self._expand(text, 0)
+        self._check_size()  # before a further file is read, too
+        expanded, is_whole = self._expand(text, 0)
+        self._size += len(expanded)
+        self._check_size()
+        return expanded, is_whole
+
+    def _check_size(self) -> None:
+        if self._size > MAX_TEXT:
+            raise Unresolved(f"more than {MAX_TEXT >> 20} MiB of text once '${{…}}' is filled in")
 
     def _expand(self, text: str, depth: int) -> tuple[str, bool]:
         if depth > _MAX_NESTING:

@@ -113,14 +113,14 @@ class CallMetrics:
         """What an exchange adds to; one without an error is found in its passage the next time."""
         status, passage = fact.status, fact.passage
         # whether, not which mode: hashing an enum's member is a call
-        key = (passage.method, passage.scheme, status, passage.route, fact.error, passage.mode is _GATEWAY)
+        key = (_method(passage.method), passage.scheme, status, passage.route, fact.error, passage.mode is _GATEWAY)
         timed = self._served.get(key) or self._serve(key)
         moved = self._agents.get((passage.agent, status // 100)) or self._agent(passage.agent, status)
         return _kept(passage, status, timed, moved)
 
     def _attempt(self, fact: AttemptFinished) -> _Series:
         status, passage = fact.status, fact.passage
-        key = (passage.method, passage.host, passage.port, status, fact.error)
+        key = (_method(passage.method), passage.host, passage.port, status, fact.error)
         timed = self._sent.get(key) or self._send(key)
         moved = self._upstreams.get((passage.upstream, status // 100)) or self._upstream(passage.upstream, status)
         return _kept(passage, ~status, timed, moved)
@@ -129,7 +129,7 @@ class CallMetrics:
         method, scheme, status, route, error, is_gateway = key
         full = len(self._served) >= MOST_SERIES
         labels = _OVERFLOW if full else {
-            "http_request_method": _method(method),
+            "http_request_method": method,
             "http_response_status_code": str(status or ""),
             "http_route": self._services.get("traffic.routes", {}).get(route, "") if is_gateway else "",
             "url_scheme": scheme,
@@ -146,7 +146,7 @@ class CallMetrics:
         method, host, port, status, error = key
         full = len(self._sent) >= MOST_SERIES
         labels = _OVERFLOW if full else {
-            "http_request_method": _method(method),
+            "http_request_method": method,
             "http_response_status_code": str(status or ""),
             "server_address": host,
             "server_port": str(port),

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from sidecar.runtime.complaints import Complaints
 from sidecar.runtime.metrics import Counter
 from sidecar.runtime.runtime import Runtime
-from sidecar.telemetry.complaints import Complaints
 from sidecar.telemetry.retry import Backoff, RetrySpec
 from sidecar.telemetry.signals import Signal
 

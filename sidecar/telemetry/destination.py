@@ -4,7 +4,6 @@ Where an OTLP exporter sends to, and how: from its settings and, for what they l
 Source: opentelemetry.io/docs/specs/otel/protocol/exporter. Settings are those of the Collector's exporters.
 """
 
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from sidecar.model import own_hosts
 from sidecar.model.spec import Secret, Spec
 from sidecar.runtime.runtime import Runtime
 from sidecar.runtime.trust import verifying_context
@@ -132,13 +132,7 @@ def checked_url(url: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether the name or address means this very machine."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:  # what Python before 3.13 does not look at
-            address = address.ipv4_mapped
-        return address.is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return own_hosts.is_loopback(host.strip("[]")) or host.endswith(".localhost")
 
 
 def refuse_own_endpoint(runtime: Runtime, destination: Destination) -> None:

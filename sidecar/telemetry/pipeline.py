@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from sidecar.model.clock import SYSTEM_CLOCK
+from sidecar.runtime.complaints import Complaints
 from sidecar.runtime.runtime import HasHealth, Health, Starts, State, Stops
 from sidecar.telemetry.signals import Batch, Consume, Signal
 from sidecar.telemetry.spec import PipelineSpec, signal_of
@@ -111,16 +113,25 @@ def fan_out(consumers: list[Consume]) -> Consume:
     """
     One `consume` for several: all are given the batch, and it counts as taken when one of them took it.
 
-    So a sender is told to come again only when nobody has the data: had one exporter taken it, it would send it twice.
+    So a sender is told to come again only when nobody has the data: had one exporter taken it, it would send it twice. One
+    that raises keeps it from nobody, and what it raised is told when all have been asked and none has taken it.
     """
     if len(consumers) == 1:
         return consumers[0]
     branches = tuple(consumers)
+    complaints = Complaints("pipelines", SYSTEM_CLOCK, _log)
 
     def consume(batch: Batch) -> bool:
         taken = False
+        fault: Exception | None = None
         for branch in branches:
-            taken = branch(batch) or taken
+            try:
+                taken = branch(batch) or taken
+            except Exception as error:  # noqa: BLE001 - the border of a component that may be somebody else's
+                fault = error
+                complaints.log(type(error).__name__, "an exporter or processor failed at a batch", error)
+        if fault is not None and not taken:
+            raise fault
         return taken
 
     return consume

@@ -1,22 +1,35 @@
 """URLs without what must not leave the process: credentials and the values of sensitive query parameters."""
 
+import re
 from urllib.parse import unquote_plus
 
 REDACTED = "REDACTED"
 """What stands in the place of a value (semconv, url.full)."""
 
-_SENSITIVE = frozenset({
-    "key", "api_key", "apikey", "api-key", "token", "access_token", "refresh_token", "id_token", "auth", "authorization",
-    "password", "passwd", "pwd", "secret", "client_secret", "sig", "signature", "awsaccesskeyid", "code", "subscription-key",
-    "credential", "session_token", "jwt",
-})  # fmt: skip
-_SENSITIVE_BEGINNINGS = ("x-amz-", "x-goog-")
+_PARTS = re.compile(
+    "token(?!s|iz)|secret|password|passwd|passphrase|signature|credential|bearer|authorization"
+    "|(?:api|access|application|auth|private|subscription|session|signing)key"
+)
+"""What makes a name sensitive wherever it stands in it, written together in lower case; `max_tokens` is a number."""
+_WORDS = frozenset({"auth", "sig", "sas", "pwd", "pass", "jwt", "otp"})
+"""What does so as a word of its own."""
+_WHOLE = _WORDS | {"key", "code"}
+_BEGINNINGS = ("xamz", "xgoog")
+
+_WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def is_sensitive(name: str) -> bool:
-    """Whether a query parameter of this name (as it stands in the URL) may hold a credential."""
-    plain = unquote_plus(name).strip().lower()
-    return plain in _SENSITIVE or plain.startswith(_SENSITIVE_BEGINNINGS)
+    """Whether a query parameter of this name (as in the URL: `api_key`, `X-Api-Key`, `apiKey`) may hold a credential."""
+    words = [word.lower() for word in _WORD.findall(unquote_plus(name))]
+    joined = "".join(words)
+    return (
+        joined in _WHOLE
+        or words[-1:] == ["key"]
+        or not _WORDS.isdisjoint(words)
+        or joined.startswith(_BEGINNINGS)
+        or _PARTS.search(joined) is not None
+    )
 
 
 def redacted_query(query: str) -> str:

@@ -61,8 +61,8 @@ class SpanWriter:
         self._routes = routes or {}
         # Calls with the same head on one connection find their opening in their passage; others here, and where paths never
         # repeat, everything but the path still comes from `rests`.
-        self._server_blocks: Cache[_ServerKey] = Cache(self._server_block, limit=1024, most_bytes=4096, weight=_path_length)
-        self._client_blocks: Cache[_ClientKey] = Cache(self._client_block, limit=1024, most_bytes=4096, weight=_target_length)
+        self._server_blocks: Cache[_ServerKey] = Cache(self._server_block, limit=1024, most_bytes=4096, weight=_texts)
+        self._client_blocks: Cache[_ClientKey] = Cache(self._client_block, limit=1024, most_bytes=4096, weight=_texts)
         self._server_rests: Cache[_ServerKey] = Cache(self._server_rest, limit=256, most_bytes=4096, weight=_texts)
         self._client_rests: Cache[_ClientKey] = Cache(_client_rest, limit=256, most_bytes=4096, weight=_texts)
         self._tasks: Cache[str] = Cache(_task, limit=256, most_bytes=4096, weight=len)
@@ -265,13 +265,5 @@ def _tracestate(tracestate: bytes) -> bytes:
 
 
 def _texts(key: tuple[object, ...]) -> int:
-    return sum(len(part) for part in key if isinstance(part, str))
-
-
-def _path_length(key: _ServerKey) -> int:
     """What a key may hold besides what is in its block anyway: of a query that is redacted, next to nothing is."""
-    return len(key[5])
-
-
-def _target_length(key: _ClientKey) -> int:
-    return len(key[4])
+    return sum(len(part) for part in key if isinstance(part, str))

@@ -49,12 +49,23 @@ def in_foreground() -> bool:
 
 
 class Foreground:
-    """One run of one command with this environment; `blocked` is the signal mask that it begins with."""
+    """
+    One run of one command with this environment; `blocked` is the signal mask that it begins with, `descriptors` its soft limit
+    of file descriptors (None: ours).
+    """
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], *, blocked: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        blocked: frozenset[int] = frozenset(),
+        descriptors: int | None = None,
+    ) -> None:
         self._command = command
         self._environ = environ
         self._blocked = blocked
+        self._descriptors = "" if descriptors is None else str(descriptors)
         self._shares_group = has_terminal()
         self._asked_to_stop = False
         self._pid = 0
@@ -81,7 +92,7 @@ class Foreground:
     def _start(self) -> None:
         mask = ",".join(str(int(each)) for each in sorted(self._blocked))
         process = subprocess.Popen(  # noqa: S603 - running the command that was asked for is what this is for
-            [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), mask, *self._command],
+            [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), mask, self._descriptors, *self._command],
             env=dict(self._environ),
             close_fds=False,  # what our caller opened for us (as in `<(…)`) is open for the command; ours are not inheritable
             process_group=None if self._shares_group else 0,

@@ -1,11 +1,12 @@
 """
 The moment between fork and exec: becomes the command that `foreground` runs, in the state in which a shell would start it.
 
-    python -I -S launch.py PARENT_PID SIGNAL_MASK COMMAND [ARGUMENT …]
+    python -I -S launch.py PARENT_PID SIGNAL_MASK DESCRIPTORS COMMAND [ARGUMENT …]
 
 A program of its own (standard library only), because nothing but exec is safe in the child of a process with threads.
-SIGNAL_MASK is the list of signal numbers, split by commas, that our own caller had blocked. It ends with 127 where the command
-cannot be found and with 126 where it cannot be run, as POSIX asks of env, nice and nohup.
+SIGNAL_MASK is the list of signal numbers, split by commas, that our own caller had blocked, DESCRIPTORS the soft limit
+of open files that it had set ("": as it is; -1: none). It ends with 127 where the command cannot be found and with 126 where it
+cannot be run, as POSIX asks of env, nice and nohup.
 """
 
 import os
@@ -49,6 +50,16 @@ def reset_signals(blocked: set[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
+def limit_descriptors(soft: int) -> None:
+    """Take back what the sidecar has raised for itself: select(2) of some programs ends at 1,024."""
+    import resource  # here, because only `exec` has raised it
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    except (ValueError, OSError):  # the hard limit has been lowered since
+        return
+
+
 def become(command: list[str]) -> int:
     """Replace this process by the command; comes back only to say why that failed."""
     try:
@@ -64,9 +75,11 @@ def become(command: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     """The program."""
-    parent, mask, *command = arguments
+    parent, mask, descriptors, *command = arguments
     die_with(int(parent))
     reset_signals({int(each) for each in mask.split(",") if each})
+    if descriptors:
+        limit_descriptors(int(descriptors))
     return become(command)
 
 

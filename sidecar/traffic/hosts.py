@@ -7,8 +7,9 @@ this machine itself; what any other leads to is the proxy's to know, and to judg
 
 import socket
 
+from sidecar.model import own_hosts
 from sidecar.model.errors import Refused
-from sidecar.traffic.destinations import Destinations, plain
+from sidecar.traffic.destinations import Destinations
 from sidecar.traffic.wire.resolver import as_literal
 
 _METADATA = frozenset(
@@ -25,16 +26,13 @@ _METADATA = frozenset(
     )
 )
 _LOOPBACK = "127.0.0.1"
+_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - which lead to loopback; compared with, not bound to
 
 
 def is_loopback(host: str) -> bool:
     """True where a host is this machine's loopback by its spelling: `localhost` and all below it (RFC 6761), or an address."""
-    literal = as_literal(host)
-    if literal:
-        address = plain(literal)
-        return address.is_loopback or address.is_unspecified
-    host = _same(host)
-    return host == "localhost" or host.endswith(".localhost")
+    host = as_literal(host) or _same(host)
+    return own_hosts.is_loopback(host) or host in _UNSPECIFIED or host.endswith(".localhost")
 
 
 def judge_unresolved(destinations: Destinations, host: str, port: int, *, named_by_config: bool) -> None:

@@ -1,7 +1,7 @@
 """
 Who calls: Proxy-Authorization first, then x-agent-id and x-agent-task-id, then baggage, then the config (in this order).
 
-The credential and the two fields never reach the upstream; `wire.head` has taken them out already.
+The credential and the two fields never reach the upstream; `wire.request_head` has taken them out already.
 """
 
 import base64

@@ -81,10 +81,7 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
         attempt.settled = True
     else:
         _settle(attempt)
-    try:
-        runtime.bus.publish(fact)
-    except Exception:  # noqa: BLE001 - whoever hears may fail in any way, and it is logged
-        _log.exception("somebody who heard of a call failed")  # the call itself has to end
+    runtime.bus.publish(fact)
 
 
 def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
@@ -112,10 +109,7 @@ def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
         exchange.on_stop = None
     else:
         _settle(exchange)
-    try:
-        runtime.bus.publish(fact)
-    except Exception:  # noqa: BLE001 - as above
-        _log.exception("somebody who heard of a call failed")
+    runtime.bus.publish(fact)
 
 
 def _settle(held: Attempt | Exchange) -> None:

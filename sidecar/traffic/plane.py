@@ -16,9 +16,11 @@ from typing import Any
 from sidecar.model.errors import ConfigInvalid
 from sidecar.model.exchange import Exchange, Outcome
 from sidecar.runtime.components import Declared
+from sidecar.runtime.descriptors import most_descriptors
 from sidecar.runtime.runtime import HasHealth, Health, Runtime, Starts, Stops
 from sidecar.traffic.chain import Policy, as_policy
 from sidecar.traffic.graph import Graph, compile_graph
+from sidecar.traffic.places import descriptors_needed, share_out
 from sidecar.traffic.spec import TrafficSpec
 
 _log = logging.getLogger(__name__)
@@ -34,6 +36,11 @@ class Blueprint:
     listeners: Part
     policies: Part
     upstreams: Part
+
+    @property
+    def descriptors(self) -> int:
+        """File descriptors that all of it may need at once."""
+        return descriptors_needed(*_bounds(self))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +74,7 @@ class TrafficPlane:
             self._policies = self._build(self._blueprint.policies, {})
             self._graph = self._compile(self._blueprint, self._policies, self._upstreams)
             listeners = self._build(self._blueprint.listeners, {})
+            _share_out(listeners, self._blueprint)
             await _start([*self._upstreams.values(), *self._policies.values()])
             self._show_routes()
             for name, built in listeners.items():
@@ -98,6 +106,7 @@ class TrafficPlane:
         in_flight = self.exchanges()
         leaving = _only_in(self._listeners, listeners) + _only_in(self._policies, policies) + _only_in(self._upstreams, upstreams)
         self._blueprint, self._listeners, self._policies, self._upstreams = blueprint, listeners, policies, upstreams
+        _share_out(listeners, blueprint)
         self._swap(graph, leaving, in_flight)
 
     def stop_accepting(self) -> None:
@@ -201,6 +210,7 @@ class TrafficPlane:
                 continue
             self._listeners[name] = again
             self._leave([built], None, _Last([]))
+        _share_out(self._listeners, standing)
 
     def _swap(self, graph: Graph, leaving: list[_Built], in_flight: list[Exchange]) -> None:
         """In one loop turn: new exchanges take the new graph, those in flight stay on the old one until they end."""
@@ -240,6 +250,19 @@ class TrafficPlane:
         """Tell the telemetry plane the routes' path prefixes, which become `http.route`."""
         routes = self._blueprint.spec.routes.items()
         self._runtime.services["traffic.routes"] = {name: route.path for name, route in routes if route.path}
+
+
+def _share_out(listeners: Mapping[str, _Built], blueprint: Blueprint) -> None:
+    """Give each listener as many places for clients as there are file descriptors for."""
+    shares = share_out(*_bounds(blueprint), most_descriptors())
+    for built, places in zip(listeners.values(), shares, strict=True):
+        built.thing.limit_to(places)
+
+
+def _bounds(blueprint: Blueprint) -> tuple[list[int], list[int]]:
+    parts = (blueprint.listeners, blueprint.upstreams)
+    clients, kept = ([int(getattr(each.spec, "max_connections", 0)) for each in part.values()] for part in parts)
+    return clients, kept
 
 
 class _Last:

@@ -134,6 +134,9 @@ def read_absolute(target: bytes, method: bytes) -> Absolute:
 
 _AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~!$&'()*+;=\-]+))(?::([0-9]{1,5}))?")
 
+_MOST_HOST_BYTES = 255
+"""No name is longer (RFC 1035 section 2.3.4), and a host is part of keys that are kept."""
+
 
 def read_authority(authority: bytes, default_port: int | None) -> tuple[str, int]:
     """
@@ -144,6 +147,8 @@ def read_authority(authority: bytes, default_port: int | None) -> tuple[str, int
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
         raise Refused("bad_target", "the authority is not host:port")
+    if len(found[1] or found[2]) > _MOST_HOST_BYTES:
+        raise Refused("bad_target", f"the authority's host has more than {_MOST_HOST_BYTES} bytes")
     port = int(found[3]) if found[3] else default_port
     if not port or port > 65535:
         raise Refused("bad_target", "the authority has no valid port")

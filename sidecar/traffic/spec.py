@@ -44,7 +44,9 @@ class DestinationsSpec(Spec):
     """Which addresses may be reached; checked after resolution, on the very address that is then connected to."""
 
     allow_loopback: bool = False
-    """Reach loopback ports that no upstream names (`sidecar exec` sets it)."""
+    """Reach loopback ports that no upstream names; for whoever is on this machine anyway (`sidecar exec` sets it)."""
+    allow_loopback_from_elsewhere: bool = False
+    """Let those reach them too who come through a non-loopback listener; without it such a listener forbids `allow_loopback`."""
     allow_private: bool = True
     """Reach private ranges (RFC 1918, RFC 4193, 100.64.0.0/10)."""
     dns_ttl: Duration = Duration("30s")

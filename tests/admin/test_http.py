@@ -434,6 +434,9 @@ def test_it_serves_on_uvloop_as_on_asyncio(tmp_path: Path) -> None:
             assert (await ask(server.endpoint, request("POST", "/api/v1/drain"))).error == "token_missing"
             assert (await ask(path, request("POST", "/api/v1/drain", host="whatever"))).status == 202
             assert app.told[0].who.startswith(f"unix socket, uid {os.getuid()}")
+            server._http._most = 0
+            assert (await ask(server.endpoint, request())).error == "too_many_connections"
+            server._http._most = 64
             slow = await slow_reader(server.endpoint, request(path="/api/v1/exchanges/stream"))
             await eventually(lambda: server._exchanges._followers, "the stream")
             for number in range(900):

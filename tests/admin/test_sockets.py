@@ -5,14 +5,13 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sidecar.admin import sockets
-from sidecar.admin.sockets import address, close, tcp_sockets, unix_socket
+from sidecar.admin.sockets import close, tcp_sockets, unix_socket
 
 
 @pytest.fixture
@@ -20,17 +19,6 @@ def bound() -> Iterator[list[socket.socket]]:
     made: list[socket.socket] = []
     yield made
     close(made)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("127.0.0.1", IPv4Address("127.0.0.1")), ("::1", IPv6Address("::1")), ("::ffff:10.0.0.1", IPv4Address("10.0.0.1")),
-        ("fe80::1%eth0", IPv6Address("fe80::1")), ("localhost", None), ("2130706433", None), ("127.1", None), ("", None),
-    ],
-)  # fmt: skip
-def test_an_address_is_what_spells_one(text: str, found: object) -> None:
-    assert address(text) == found
 
 
 async def test_port_0_takes_a_free_one(bound: list[socket.socket]) -> None:

@@ -139,6 +139,34 @@ async def test_a_second_signal_ends_it_at_once(process: Process) -> None:
     assert "SIGINT again: ending at once" in process.err
 
 
+async def test_a_second_signal_leaves_no_token_and_no_socket(process: Process) -> None:
+    unix, state = process.folder / "admin.sock", process.folder / "agent-sre-sidecar"
+    process.file.write_text(process.config().replace("'}\n", f"', unix_socket: '{unix}'}}\n"))
+    assert "unix_socket" in process.file.read_text()
+    await process.starts()
+    assert unix.exists() and list(state.iterdir())
+    await process.asks()
+    await process.upstream.hears()
+    process.gets(signal.SIGTERM)
+    await process.says("SIGTERM: draining")
+    process.gets(signal.SIGTERM)
+    assert await process.ends() == 1
+    assert not unix.exists() and not list(state.iterdir())
+
+
+async def test_the_next_start_removes_the_token_of_a_killed_one(process: Process, free_port: Callable[[], int]) -> None:
+    state = process.folder / "agent-sre-sidecar"
+    await process.starts()
+    left = state / f"admin-token-{process.admin_port}"
+    process.gets(signal.SIGKILL)
+    await process.ends()
+    assert left.exists()
+    process.port, process.admin_port = free_port(), free_port()
+    process.file.write_text(process.config())
+    await process.starts()
+    assert [path.name for path in state.iterdir()] == [f"admin-token-{process.admin_port}"]
+
+
 async def test_a_changed_file_is_taken_over_and_a_bad_one_is_not(process: Process) -> None:
     await process.starts()
     process.file.write_text(process.config(path="/b/"))

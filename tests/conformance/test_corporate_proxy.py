@@ -50,7 +50,7 @@ class Network:
     ) -> SidecarUnderTest:
         """A sidecar with this `traffic.proxy`, and a route `/llm/` where there is an `upstream`."""
         config: dict[str, Any] = {
-            "traffic": {"listeners": {"http": {"endpoint": "127.0.0.1:0"}}, "drain": "100ms", **traffic},
+            "traffic": {"listeners": {"http": {"endpoint": "127.0.0.1:0", "allow_hosts": ["a", "x"]}}, "drain": "100ms", **traffic},
             "admin": {"endpoint": "127.0.0.1:0"},
         }
         if proxy is not None:

@@ -15,6 +15,7 @@ from tests.sidecar_under_test import SidecarUnderTest, config_for
 
 NOWHERE = "http://upstream.invalid"
 ANYWHERE = {"allow_loopback": True}
+FOR_ALL = {**ANYWHERE, "allow_loopback_from_elsewhere": True}
 SELF = ("loop_detected", "loopback_refused", "address_refused")
 
 
@@ -450,9 +451,16 @@ async def test_a_bind_beyond_loopback_demands_authentication_or_a_word(endpoint:
         (await dials("127.0.0.1" if endpoint.startswith("0") else "::1", sidecar.port)).close()
 
 
+async def test_a_bind_beyond_loopback_opens_loopback_only_by_a_further_word(opened: Opened) -> None:
+    listener = {"endpoint": "0.0.0.0:0", "allow_unauthenticated": True}
+    with pytest.raises(ConfigInvalid, match="can be reached from elsewhere"):
+        await opened(SidecarUnderTest(config_for(NOWHERE, listener=listener, destinations=ANYWHERE)))
+    await opened(SidecarUnderTest(config_for(NOWHERE, listener=listener, destinations=FOR_ALL)))
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"])
 async def test_a_sidecar_on_all_addresses_still_finds_itself(stage: Stage, host: str) -> None:
-    scene = await stage(listener={"endpoint": "0.0.0.0:0", "allow_unauthenticated": True}, destinations=ANYWHERE)
+    scene = await stage(listener={"endpoint": "0.0.0.0:0", "allow_unauthenticated": True}, destinations=FOR_ALL)
     await asks(scene, f"{host}:{scene.sidecar.port}")
     await scene.sidecar.refuses(scene.client, *SELF, "connect_failed")
 
@@ -461,7 +469,7 @@ async def test_a_sidecar_on_all_addresses_finds_itself_by_the_address_of_an_inte
     own = _own_address()
     if own is None:
         pytest.skip("this machine has no address beyond loopback")
-    scene = await stage(listener={"endpoint": "0.0.0.0:0", "allow_unauthenticated": True}, destinations=ANYWHERE)
+    scene = await stage(listener={"endpoint": "0.0.0.0:0", "allow_unauthenticated": True}, destinations=FOR_ALL)
     await asks(scene, f"{own}:{scene.sidecar.port}")
     await scene.sidecar.refuses(scene.client, *SELF)
 

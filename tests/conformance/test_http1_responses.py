@@ -322,6 +322,8 @@ async def test_endless_interim_answers_do_not_fill_memory_or_pass_for_an_answer(
     "answer",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5000 + b"2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 12345678901234567890\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok!",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",

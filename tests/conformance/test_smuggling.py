@@ -652,3 +652,18 @@ def drained(connection: Wire) -> bytes:
         return connection.sock.recv(65_536)
     except OSError:
         return b""
+
+
+# ── lengths that no integer holds, and what follows a tunnel that is refused ─────────────────────────────────────────
+
+
+@pytest.mark.parametrize("length", [b"0" * 5000 + b"4", b"9" * 20, b"0" * 5000, b"1" + b"0" * 4300])
+async def test_a_length_of_too_many_digits_is_refused(stage: Stage, mode: str, length: bytes) -> None:
+    scene = await stage()
+    await refused_unseen(scene, scene.request(b"POST", b"/x", b"Content-Length: " + length) + SMUGGLED, "bad_content_length")
+
+
+async def test_what_follows_a_refused_connect_is_never_a_request(stage: Stage) -> None:
+    """RFC 9931: proxies close the connection when they reject CONNECT, without processing any further data on it."""
+    scene = await stage()
+    await refused_unseen(scene, b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED, "loopback_refused")

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from sidecar.runtime.bus import AT_ONCE, Bus
+from sidecar.model.clock import ManualClock
+from sidecar.runtime.bus import AT_ONCE, Bus, Subscription
 
 
 @dataclass(slots=True)
@@ -189,11 +190,57 @@ async def test_a_gatherer_that_fails_keeps_the_facts_from_nobody_else() -> None:
     bus.gather([Opened], fails)
     bus.gather([Opened], heard.extend)
     bus.publish(Opened(1))
-    with pytest.raises(ValueError, match="broken"):
-        bus.deliver()
+    bus.deliver()
     assert heard == [Opened(1)]
     bus.deliver()
     assert heard == [Opened(1)]
+
+
+async def test_a_listener_that_fails_keeps_the_fact_from_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    bus, heard, gathered = Bus(), [], []
+
+    def fails(fact: Opened) -> None:
+        raise ValueError("broken")
+
+    bus.listen([Opened], fails)
+    bus.listen([Opened], heard.append)
+    bus.gather([Opened], gathered.extend)
+    bus.publish(Opened(1))
+    bus.deliver()
+    assert (heard, gathered) == ([Opened(1)], [Opened(1)])
+    (record,) = caplog.records
+    assert "fails failed at what it heard" in record.getMessage()
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
+
+
+async def test_those_who_end_or_begin_do_not_pay_for_another_who_fails(caplog: pytest.LogCaptureFixture) -> None:
+    bus, heard, late = Bus(), [], []
+
+    def fails(facts: Sequence[Opened]) -> None:
+        raise ValueError("broken")
+
+    bus.gather([Opened], fails)
+    end = bus.gather([Opened], heard.extend)
+    bus.publish(Opened(1))
+    end()
+    bus.publish(Opened(2))
+    bus.gather([Opened], late.extend)
+    bus.publish(Opened(3))
+    bus.deliver()
+    assert (heard, late) == ([Opened(1)], [Opened(3)])
+
+
+def test_who_fails_at_every_fact_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    bus = Bus(clock)
+    bus.listen([Opened], Subscription.take)  # has no such argument
+    for number in range(5):
+        bus.publish(Opened(number))
+    assert len(caplog.records) == 1
+    clock.advance(61)
+    bus.publish(Opened(6))
+    assert "4 more like this before" in caplog.messages[1]
 
 
 async def test_a_listener_and_a_gatherer_of_one_type_both_hear() -> None:

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_a_key_that_stands_twice_is_a_fault_at_the_second_place() -> None:
         ("a: !!python/object:os.system x", 1, "the tag"),
         ("a: !mine\n  b: c", 1, "the tag !mine"),
         ("? [a, b]\n: c", 1, "a key has to be a text"),
-        ("a: \x01", 0, "not YAML"),
+        ("a: \x01", 1, "not YAML"),
         ("[" * (MAX_DEPTH + 2), 1, "deeper than"),
         ("a: " + "[" * 100_000, 1, "deeper than"),
         ("#" * ((1 << 20) + 1), 0, "larger than 1 MiB"),
@@ -177,6 +178,31 @@ def test_files_are_read_and_remembered(tmp_path: Path) -> None:
     document = read("a: ${file:part.yaml}\n", folder=tmp_path)
     assert document.value == {"a": {"b": 1, "c": [2]}}
     assert document.files == (tmp_path / "part.yaml",)
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("a:\n" * 300_000, 50_000), ("".join(f"k{number}: ${{GONE}}\n" for number in range(40_000)), 40_000)],
+    ids=["keys that stand twice", "missing variables"],
+)
+def test_very_many_faults_cost_no_more_than_each_of_them(text: str, most: int) -> None:
+    started = time.perf_counter()
+    assert 0 < len(read(text).faults) <= most
+    assert time.perf_counter() - started < 10  # it took minutes when each was looked for among all others
+
+
+def test_aliases_of_aliases_in_a_file_are_bounded_too(tmp_path: Path) -> None:
+    levels = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(["a0: &a0 [x]", *levels]))
+    started = time.perf_counter()
+    document = read("a: ${file:bomb.yaml}\n", folder=tmp_path)
+    assert "values once aliases are followed" in document.faults[0].problem
+    assert time.perf_counter() - started < 10  # it was hours
+
+
+@pytest.mark.parametrize(("text", "line"), [("a: 1\nb: \0\n", 2), ("é: 1\n\n\x01", 3), ("\x7f", 1)])
+def test_a_character_that_is_none_of_yaml_is_a_fault_with_its_line(text: str, line: int) -> None:
+    assert [fault.line for fault in read(text).faults] == [line]
 
 
 def test_faults_are_raised_in_the_order_of_the_file() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.runtime.substitution import MAX_FILE_BYTES, Substitution, Unresolved, read_bounded
+from sidecar.runtime.substitution import MAX_FILE_BYTES, MAX_TEXT, Substitution, Unresolved, read_bounded
 
 ENVIRON = {"HOST": "example.org", "EMPTY": "", "ODD": "a ${HOST} $$ }", "NAME_2": "two", "WHICH": "HOST"}
 
@@ -113,3 +113,16 @@ def test_no_text_makes_the_substitution_fail_in_another_way(text: str) -> None:
 @given(st.text(max_size=30))
 def test_doubled_dollars_come_out_as_they_were_meant(text: str) -> None:
     assert expand(text.replace("$", "$$"))[0] == text
+
+
+def test_all_that_is_filled_in_is_bounded_together(tmp_path: Path) -> None:
+    (tmp_path / "large").write_text("x" * MAX_FILE_BYTES)
+    substitution = Substitution({}, tmp_path)
+    for _ in range(MAX_TEXT // MAX_FILE_BYTES):
+        substitution.expand("${file:large}")
+    with pytest.raises(Unresolved, match="16 MiB"):
+        substitution.expand("${file:large}")
+    read_so_far = len(substitution.files)
+    with pytest.raises(Unresolved, match="16 MiB"):
+        substitution.expand("${file:large}")
+    assert len(substitution.files) == read_so_far, "further files are not even read"

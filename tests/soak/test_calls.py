@@ -145,7 +145,8 @@ async def test_every_call_is_told_once_and_nothing_is_left_behind(
     assert told.attempts == told.attempts_announced
     assert backend.taken == told.exchanges + told.attempts, "one span for each"
     assert after.held == before.held, f"seed {SEED}"
-    assert after.rss_bytes - before.rss_bytes <= MOST_GROWTH_BYTES
+    if calls == CALLS:  # a few hundred calls say nothing about memory, in a process in which thousands of tests ran before
+        assert after.rss_bytes - before.rss_bytes <= MOST_GROWTH_BYTES
     kinds = {kind for each in callers for kind, _ in each.outcomes}
     assert kinds == caller.SHARES.keys()
     assert all(upstream.did[what] for what in troublemaker.SHARES)

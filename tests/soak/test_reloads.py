@@ -79,7 +79,7 @@ async def test_no_call_fails_while_configs_come_and_go(seconds: float, opened: O
     async def calls(client: Wire) -> None:
         nonlocal answered
         while time.monotonic() < until:
-            await client.sends(b"POST /llm/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            await client.sends(b"POST /llm/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")
             response = await client.response()
             assert response.status == 200, f"{response.head!r} (seed {SEED})"
             answered += 1

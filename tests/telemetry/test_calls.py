@@ -216,3 +216,12 @@ def test_a_fact_costs_little() -> None:
             runtime.bus.publish(fact)
         best_s = min(best_s, time.process_time() - began)
     assert best_s / 5_000 < 5e-6
+
+
+async def test_methods_that_nobody_knows_take_no_more_than_one_place() -> None:
+    runtime = Runtime()
+    metrics = build(runtime)
+    for number in range(calls.MOST_SERIES + 10):
+        metrics._count([exchange(method=f"M{number}"), attempt(method=f"M{number}")])
+    assert len(metrics._served) == len(metrics._sent) == 1
+    await metrics.stop()

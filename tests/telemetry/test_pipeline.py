@@ -116,6 +116,19 @@ def test_a_fan_out_gives_to_all_and_is_refused_only_where_nobody_took(*, first: 
     assert [part.taken for part in parts] == [[BATCH], [BATCH]]
 
 
+def test_a_branch_that_raises_keeps_the_batch_from_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(batch: Batch) -> bool:
+        raise RuntimeError("broken")
+
+    part, full = Part("a", []), Part("b", [], takes=False)
+    assert fan_out([fails, part.consume])(BATCH)
+    assert part.taken == [BATCH]
+    assert "RuntimeError: broken" in caplog.text
+    with pytest.raises(RuntimeError, match="broken"):
+        fan_out([fails, full.consume])(BATCH)
+    assert full.taken == [BATCH]
+
+
 async def test_a_component_that_cannot_start_is_shown_and_keeps_nobody_from_starting(caplog: pytest.LogCaptureFixture) -> None:
     yard = Yard(file={"fails": "start"})
     pipelines = lay(yard, traces=(["traffic"], [], ["file", "debug"]))

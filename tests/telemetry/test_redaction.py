@@ -27,6 +27,26 @@ def test_only_values_of_sensitive_parameters_go(query: str, expected: str) -> No
     assert redacted_target(f"/v1/x?{query}") == f"/v1/x?{expected}"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["x-api-key", "auth_token", "accessToken", "private_token", "application_key", "api_token", "client-secret", "bearer", "bearerToken",
+     "XApiKey", "APIKEY", "apiKey", "secret_access_key", "userPassword", "db.password", "user[password]", "auth", "x_auth", "authKey",
+     "Authorization", "code", "sig", "jwt", "Ocp-Apim-Subscription-Key", "credentials", "page_token", "oauth_signature", "key1", "key_2"],
+)  # fmt: skip
+def test_a_name_that_speaks_of_a_credential_is_sensitive_however_it_is_written(name: str) -> None:
+    assert is_sensitive(name)
+    assert is_sensitive(name.upper())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["max_tokens", "maxTokens", "tokens", "max-output-tokens", "tokenizer", "monkey", "keyword", "keys", "author", "authors", "country_code",
+     "codec", "design", "passage", "signal", "model", "alt", "cursor", "", "1"],
+)  # fmt: skip
+def test_a_name_that_only_looks_like_one_is_not(name: str) -> None:
+    assert not is_sensitive(name)
+
+
 def test_a_target_without_query_stays() -> None:
     assert redacted_target("/v1/models/key=1") == "/v1/models/key=1"
 

@@ -13,8 +13,8 @@ from tests.terminal.console import PATIENCE_S, environ, gone
 linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's own")
 
 
-def launched(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), "", *arguments]
+def launched(*arguments: str, descriptors: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), "", descriptors, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
@@ -33,7 +33,7 @@ def test_it_becomes_the_command() -> None:
 
 def test_the_command_has_the_process_of_the_launcher() -> None:
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), "", "sh", "-c", "echo $$"], stdout=subprocess.PIPE
+        [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), "", "", "sh", "-c", "echo $$"], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert int(process.stdout.read()) == process.pid
@@ -92,7 +92,7 @@ def test_the_death_of_the_parent_is_ours() -> None:
     code = (
         "import subprocess, sys, os, time\n"
         "command = ['sh', '-c', 'echo $$; exec sleep 60']\n"
-        "p = subprocess.Popen([sys.executable, '-I', '-S', sys.argv[1], str(os.getpid()), '', *command])\n"
+        "p = subprocess.Popen([sys.executable, '-I', '-S', sys.argv[1], str(os.getpid()), '', '', *command])\n"
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, launch.__file__], stdout=subprocess.PIPE) as parent:
@@ -131,5 +131,14 @@ def test_the_program_reads_its_parent_its_mask_and_the_command(monkeypatch: pyte
     monkeypatch.setattr(launch, "die_with", seen.append)
     monkeypatch.setattr(launch, "reset_signals", seen.append)
     monkeypatch.setattr(launch, "become", lambda command: len(command) + 123)
-    assert launch.main(["77", "1,15", "tool", "--flag", ""]) == 126
-    assert seen == [77, {1, 15}]
+    monkeypatch.setattr(launch, "limit_descriptors", seen.append)
+    assert launch.main(["77", "1,15", "", "tool", "--flag", ""]) == 126
+    assert launch.main(["77", "", "1024", "tool"]) == 124
+    assert seen == [77, {1, 15}, 77, set(), 1024]
+
+
+def test_the_command_has_the_limit_of_open_files_that_our_caller_had() -> None:
+    assert launched("sh", "-c", "ulimit -Sn", descriptors="200").stdout == "200\n"
+    assert launched("sh", "-c", "ulimit -Sn").stdout != "200\n"
+    beyond = launched("sh", "-c", "ulimit -Sn", descriptors=str(1 << 40))
+    assert (beyond.returncode, beyond.stderr) == (0, ""), "a limit that cannot be had is no reason not to run it"

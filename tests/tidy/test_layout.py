@@ -52,6 +52,12 @@ def test_every_mirrored_test_has_a_source_file() -> None:
     assert not orphans, "a test of several files belongs into tests/scenarios or tests/conformance"
 
 
+def test_the_map_of_the_wire_names_each_of_its_files() -> None:
+    folder = PACKAGE / "traffic" / "wire"
+    text = (folder / "__init__.py").read_text()
+    assert not [path.name for path in sources() if path.parent == folder and path.stem != "__init__" and path.name not in text]
+
+
 def test_no_file_is_longer_than_one_noun() -> None:
     lines = {name(path): len(path.read_text().splitlines()) for path in sources()}
     assert not {path: count for path, count in lines.items() if count > LONGEST}

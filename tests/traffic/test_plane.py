@@ -134,7 +134,7 @@ class Stage:
     async def asks(self, path: bytes = b"/a/x", *, port: int = 0) -> Wire:
         client = await dials("127.0.0.1", port or self.port)
         self.clients.append(client)
-        await client.sends(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+        await client.sends(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
         return client
 
     async def hears(self) -> Wire:

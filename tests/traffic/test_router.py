@@ -279,3 +279,12 @@ def test_nothing_that_a_target_may_be_raises_anything_but_refused(target: bytes,
             assert read_authority(shown.encode(), 80)[0] == read[0], "what was read reads the same again"
     code, _ = outcome(gateway, target)
     assert code in ("", "route_unknown")
+
+
+def test_a_host_has_a_bound_because_it_is_kept_in_keys() -> None:
+    assert read_authority(b"h" * 255 + b":1", None) == ("h" * 255, 1)
+    for authority in (b"h" * 256 + b":1", b"[" + b"0" * 255 + b"::1]:1"):
+        with pytest.raises(Refused, match="bad_target"):
+            read_authority(authority, None)
+    with pytest.raises(Refused, match="more than 255 bytes"):
+        read_absolute(b"http://" + b"h" * 256 + b"/", b"GET")

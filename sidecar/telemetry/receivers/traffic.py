@@ -9,6 +9,7 @@ resource detectors are at work (detectors.py) the facts wait, as long as there i
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import sidecar
 from sidecar.model.facts import AttemptFinished, CommandFinished, ExchangeFinished
 from sidecar.model.spec import Duration, Spec
 from sidecar.model.trace import SAMPLED
+from sidecar.runtime.complaints import Complaints
 from sidecar.runtime.runtime import Runtime
 from sidecar.telemetry.command import command_request
 from sidecar.telemetry.detectors import is_detecting
@@ -27,6 +29,8 @@ SIGNALS = (Signal.TRACES,)
 
 AT_ONCE = 64
 """Spans written in one loop turn: 512 would hold the loop, and so every call, for a millisecond."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class TrafficReceiver:
         self._writer = self._new_writer()
         self._waiting: list[ExchangeFinished | AttemptFinished] = []
         self._timer: asyncio.Handle | None = None
+        self._complaints = Complaints(f"receivers.{name}", runtime.clock, _log)
         self._consume: Consume | None = None
         self._end: tuple[Callable[[], None], ...] = ()
         counter, path = runtime.metrics.counter, "telemetry.receivers.traffic"
@@ -131,7 +136,12 @@ class TrafficReceiver:
 
     def _pass_on(self, request: bytes, spans: int) -> None:
         assert self._consume is not None
-        if self._consume(Batch.of(Signal.TRACES, request, spans)):
+        try:
+            is_taken = self._consume(Batch.of(Signal.TRACES, request, spans))
+        except Exception as error:  # noqa: BLE001 - the border of a component that may be somebody else's
+            self._complaints.log("consume", "spans are lost, because who should take them failed", error)
+            is_taken = False
+        if is_taken:
             self._accepted.value += spans
         else:
             self._refused.value += spans

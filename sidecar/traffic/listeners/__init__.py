@@ -7,6 +7,7 @@ through the graph it was last given, and has:
     serve(graph)        new exchanges take this graph, those in flight stay on theirs
     forget(graph)       nobody is on this old graph any more
     async start()       listens when it returns; raises OSError where it cannot; then `endpoint` says where
+    limit_to(places)    how many clients to serve at most, where the system allows fewer than its settings
     hand_over()         a reload with other settings for the same endpoint: accepts no more, returns its listening socket,
     take_over(socket)   which its successor is given before `start` (of the same type)
     stop_accepting()    closes the port; connections that are open stay

@@ -6,7 +6,6 @@ The port that agents talk to: forward proxy, CONNECT and gateway in one.
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import socket
@@ -19,12 +18,16 @@ from sidecar.model.authority import read_endpoint
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Exchange
 from sidecar.model.facts import Mode, Passage, Purpose
+from sidecar.model.own_hosts import check_allowed, is_loopback
 from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.graph import Graph
 from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
+from sidecar.traffic.pages import pages_of
+from sidecar.traffic.places import Places
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.call import Call
+from sidecar.traffic.wire.guests import Guests
 from sidecar.traffic.wire.inbound import Inbound
 from sidecar.traffic.wire.outbox import outbox_of
 from sidecar.traffic.wire.reply import Signature
@@ -37,8 +40,6 @@ _log = logging.getLogger(__name__)
 _LOOK_S = 0.04
 """How often paused clients are looked at, so that one that hung up is found within 50 ms; every second time, everybody is."""
 _BACKLOG = 1024
-_MAX_TURNED_AWAY = 256
-"""Connections above `max_connections` that may wait for their client to read so; further ones are closed on the spot."""
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
 """Methods whose Max-Forwards an intermediary has to look at (RFC 9110 section 7.6.2)."""
 
@@ -53,6 +54,8 @@ class Config(Spec):
     """Users and passwords for Proxy-Authorization; when set, everybody has to be one of them."""
     allow_unauthenticated: bool = False
     """Let anybody in on a non-loopback address; without it such an endpoint needs `users`."""
+    allow_hosts: tuple[str, ...] = ()
+    """Names in Host (and Origin) that gateway calls may have beside localhost; without any, they are judged on loopback only."""
     max_connections: int = 4096
     """Connections of agents at once."""
     max_header_bytes: Size = Size("64KiB")
@@ -76,21 +79,13 @@ class Config(Spec):
 
     def __post_init__(self) -> None:
         host, _port = read_endpoint(self.endpoint)
-        if not _is_loopback(host) and not self.users and not self.allow_unauthenticated:
+        check_allowed(self.allow_hosts)
+        if not is_loopback(host) and not self.users and not self.allow_unauthenticated:
             raise ValueError(
                 f"endpoint {self.endpoint} can be reached from elsewhere: set `users`, or `allow_unauthenticated: true`"
             )
         if self.max_connections < 1 or self.max_header_count < 1:
             raise ValueError("max_connections and max_header_count have to be 1 or more")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -110,6 +105,7 @@ class HttpListener:
         self.config = config
         self.runtime = runtime
         self.doorkeeper = Doorkeeper(config.users)
+        self._pages = pages_of(read_endpoint(config.endpoint)[0], config.allow_hosts)
         self.max_header_bytes = int(config.max_header_bytes)
         self.max_header_count = config.max_header_count
         self.max_url_bytes = int(config.max_url_bytes)
@@ -127,9 +123,11 @@ class HttpListener:
         self.signature = Signature(b"Via: 1.1 " + self._pseudonym, b"Via: 1.0 " + self._pseudonym, b"")
         self._dated_s = -1
         self._set_date()
-        self._connections: set[Inbound] = set()
-        self._turned_away: set[Inbound] = set()
-        self._tunnels: dict[Tunnel, Exchange] = {}
+        self._places = Places(config.max_connections)
+        self._guests = Guests(self.now)
+        self._connections, self._turned_away, self._tunnels = (
+            self._guests.connections, self._guests.turned_away, self._guests.tunnels
+        )  # fmt: skip
         self._work: dict[Call, asyncio.Task[None]] = {}
         self._retired: list[Graph] = []
         self._server: asyncio.Server | None = None
@@ -155,6 +153,10 @@ class HttpListener:
         """Look after an old graph no more, because no exchange is on it any longer."""
         with contextlib.suppress(ValueError):
             self._retired.remove(graph)
+
+    def limit_to(self, places: Places) -> None:
+        """Serve no more clients than these from now on; those that are here stay."""
+        self._places = places
 
     def hand_over(self) -> socket.socket | None:
         """Give the port, if it is one, to a successor and accept no more; connections that wait are its to accept."""
@@ -196,12 +198,11 @@ class HttpListener:
     @property
     def in_flight(self) -> int:
         """Exchanges and tunnels that are under way."""
-        return sum(inbound.exchange is not None for inbound in self._connections) + len(self._tunnels)
+        return self._guests.in_flight
 
     def exchanges(self) -> list[Exchange]:
         """The exchanges that are under way, tunnels included."""
-        calls = [inbound.call.exchange for inbound in self._connections if inbound.call is not None]
-        return [*calls, *self._tunnels.values()]
+        return self._guests.exchanges()
 
     def health(self) -> Health:
         """Ready between start and drain."""
@@ -215,28 +216,14 @@ class HttpListener:
         if self._server is not None:
             self._server.close()
 
-    def _is_busy(self) -> bool:
-        now = self.now()
-        return self.in_flight > 0 or any(inbound.is_expected(now) for inbound in self._connections)
-
     async def drain(self, seconds: float) -> int:
         """
-        Wait until every exchange has ended, `seconds` at most; then cut the others and return how many those were.
+        Wait until every exchange has ended and its bytes have gone, `seconds` at most; then cut the others, and return how many.
 
         Clients that have just connected have a moment to say what they want; it is answered, with `Connection: close`.
         """
         self.is_draining = True
-        for inbound in tuple(self._connections):
-            inbound.drain()
-        deadline = self.now() + seconds
-        while self._is_busy() and self.now() < deadline:  # noqa: ASYNC110 - calls end in many places; no event is worth it
-            await asyncio.sleep(_LOOK_S)
-        cut = self.in_flight
-        for inbound in tuple(self._connections):
-            inbound.cut()
-        for tunnel in tuple(self._tunnels):
-            tunnel.end("draining")
-        return cut
+        return await self._guests.drain(seconds)
 
     async def stop(self) -> None:
         """Stop listening and end whatever is open; the graph is not ours to close, because others serve it too."""
@@ -248,11 +235,9 @@ class HttpListener:
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
+        self._guests.cut()
         for inbound in (*self._connections, *self._turned_away):
-            inbound.cut()
             inbound.transport.abort()
-        for tunnel in tuple(self._tunnels):
-            tunnel.end("draining")
         for task in tuple(self._work.values()):
             task.cancel()
         await asyncio.gather(*self._work.values(), return_exceptions=True)
@@ -266,11 +251,11 @@ class HttpListener:
     def opened(self, inbound: Inbound) -> None:
         """Take a new connection in, or answer that there are too many."""
         self._accepted.value += 1
-        if len(self._connections) + len(self._tunnels) < self.config.max_connections:
+        if self._guests.count < self._places.clients:
             self._connections.add(inbound)
             return
-        refused = Refused("too_many_connections", f"{self.config.max_connections} connections are open", retry_after_s=1.0)
-        has_room = len(self._turned_away) < _MAX_TURNED_AWAY
+        refused = Refused("too_many_connections", f"{self._places.clients} connections are open", retry_after_s=1.0)
+        has_room = len(self._turned_away) < self._places.turned_away
         if has_room:
             self._turned_away.add(inbound)
         else:
@@ -293,6 +278,8 @@ class HttpListener:
             raise Refused("bad_target", "the target has a fragment, which is no part of a request (RFC 9112 section 3.2)")
         if request.via and self.is_own_via(request.via):
             raise Refused("loop_detected", "the Via field names this sidecar")
+        if self._pages is not None and request.target[:1] == b"/":
+            self._pages.judge(request)
         graph = self.graph
         if request.target == b"*" or (request.method in _COUNTED and not counts_down(request)):
             return None
@@ -364,7 +351,7 @@ class HttpListener:
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """Forget a tunnel."""
-        self._tunnels.pop(tunnel, None)
+        self._guests.tunnel_closed(tunnel)
 
     # work that needs waiting
 

@@ -29,12 +29,14 @@ class Config(Spec):
 
 
 def build(name: str, config: Config, runtime: Runtime) -> AttemptGuard:
-    """Make the guard; 0.0 leaves a deadline to the upstream."""
+    """Make the guard; a deadline that is not set stays what a policy before it, or the upstream, says."""
     first_byte_s = float(config.first_byte or 0.0)
     idle_s = float(config.idle or 0.0)
 
     def timeout(attempt: Attempt) -> None:
-        attempt.first_byte_timeout_s = first_byte_s
-        attempt.idle_timeout_s = idle_s
+        if first_byte_s:
+            attempt.first_byte_timeout_s = first_byte_s
+        if idle_s:
+            attempt.idle_timeout_s = idle_s
 
     return timeout

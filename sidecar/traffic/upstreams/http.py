@@ -4,7 +4,6 @@ An HTTP/1.1 endpoint that calls are passed on to, over plain TCP or TLS.
     http/openai: {url: https://api.openai.com, dialect: plain, first_byte_timeout: 2m}
 """
 
-import asyncio
 import socket
 import ssl
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 from sidecar.model.authority import authority, bracketed
 from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Runtime
-from sidecar.runtime.trust import verifying_context
+from sidecar.traffic.tls import Made, TlsSpec, contexts_of
 from sidecar.traffic.wire.dial import Dialer
 from sidecar.traffic.wire.outbox import outbox_of
 from sidecar.traffic.wire.pool import Pool, PoolLimits, Target
@@ -23,30 +22,8 @@ from sidecar.traffic.wire.proxy import Via, check_proxy, proxies_of
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROXYS_PART = 0.9
 """Of the time to connect, so that a proxy which takes too long is told from an endpoint that does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsSpec(Spec):
-    """TLS towards the upstream; the certificate is verified unless told otherwise."""
-
-    ca_file: str | None = None
-    """PEM file of the only authorities to trust, instead of the system's."""
-    cert_file: str | None = None
-    """PEM file of our certificate, for mutual TLS."""
-    key_file: str | None = None
-    """PEM file of our key; default: in `cert_file`."""
-    server_name: str | None = None
-    """Name for SNI and verification; default: the url's host."""
-    insecure_skip_verify: bool = False
-    """Accept any certificate; for tests only."""
-    min_version: str = "1.2"
-    """Lowest TLS version: `1.2` or `1.3`."""
-
-    def __post_init__(self) -> None:
-        if self.key_file and not self.cert_file:
-            raise ValueError("key_file needs cert_file beside it")
-        if self.min_version not in ("1.2", "1.3"):
-            raise ValueError(f"min_version is '1.2' or '1.3', not {self.min_version!r}")
+_HEADS_UNLEARNT = 64
+"""Of a destination that no config names: there may be many of them, each of them seldom called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +98,8 @@ class HttpUpstream:
         self._via: Via | None = None
         self.asks: Via | None = None
         self._dialer: Dialer | None = None
-        self._context: ssl.SSLContext | None = None
+        self._contexts = contexts_of(runtime)
+        self._made: Made | None = None
         self.pool = Pool(
             Target(self.dial, self._tls if self.scheme == "https" else None, config.tls.server_name or self.host.rstrip(".")),
             PoolLimits(
@@ -132,6 +110,7 @@ class HttpUpstream:
                 keep_alive_timeout_s=float(config.keep_alive_timeout),
                 max_header_bytes=config.max_header_bytes,
                 max_header_count=config.max_header_count,
+                heads_unlearnt=0 if named_by_config else _HEADS_UNLEARNT,
             ),
             runtime.clock,
             outbox_of(runtime),
@@ -181,15 +160,12 @@ class HttpUpstream:
         )
 
     async def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            # Reading the system's authorities takes 10-20 ms, which the loop has better uses for.
-            self._context = await asyncio.to_thread(make_context, self.config.tls)
-        return self._context
+        self._made = await self._contexts.newest(self.config.tls, self._made)
+        return self._made.context
 
     async def start(self) -> None:
         """Read the certificate files, if any: connections are made when calls need them; raises OSError (also for bad files)."""
-        tls = self.config.tls
-        if self.scheme == "https" and (tls.ca_file or tls.cert_file):
+        if self.scheme == "https" and self.config.tls.files:
             await self._tls()
         if self.named_by_config and not self._shown:
             self._show()
@@ -199,20 +175,6 @@ class HttpUpstream:
         for end in self._shown:
             end()
         await self.pool.close()
-
-
-def make_context(spec: TlsSpec) -> ssl.SSLContext:
-    """Build the client side's TLS context: HTTP/1.1 by ALPN, verification on; raises OSError or ssl.SSLError for bad files."""
-    context = verifying_context(spec.ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    if spec.min_version == "1.3":
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if spec.cert_file:
-        context.load_cert_chain(spec.cert_file, spec.key_file)
-    if spec.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def build(name: str, config: Config, runtime: Runtime) -> HttpUpstream:

@@ -140,39 +140,44 @@ class ChunkedBody:
 
     def payload(self, data: bytes) -> bytes:
         pieces: list[bytes] = []
-        while data and not self.done:
+        at, total = 0, len(data)
+        while at < total and not self.done:
             if self._part == _CONTENT:
-                piece = data[: self._left]
-                data = data[len(piece) :] if len(piece) < len(data) else b""
-                self._left -= len(piece)
-                self.size += len(piece)
+                piece = data[at : at + self._left]
+                count = len(piece)
+                at += count
+                self._left -= count
+                self.size += count
                 pieces.append(piece)
                 if not self._left:
                     self._part = _CONTENT_END
             else:
-                data = self._read_line(data)
+                at = self._read_line(data, at)
         if self.done:
-            self.rest = data
+            self.rest = data[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _read_line(self, data: bytes) -> bytes:
-        """Take one line (or what is there of it) off `data`; returns what stands behind it."""
-        held = self._line
-        line = held + data if held else data
-        eol = line.find(b"\n", max(0, len(held) - 1))
+    def _read_line(self, data: bytes, at: int) -> int:
+        """
+        Take the line at `at` (or what is there of it); returns where the next one begins.
+
+        What stands behind it is not copied: with a chunk for each byte, that would cost the square of what came.
+        """
+        eol = data.find(b"\n", at)
+        line = self._line + (data[at:eol] if eol >= 0 else data[at:])
         limit = _MAX_TRAILER_BYTES if self._part == _TRAILER else _MAX_SIZE_LINE_BYTES if self._part == _SIZE else 2
-        if (eol if eol >= 0 else len(line)) > limit:
+        if len(line) > limit:
             raise Refused("bad_chunk", "a chunk's size line or trailer is too long")
         if eol < 0:
             if self._part == _CONTENT_END and line != b"\r":
                 raise Refused("bad_chunk", "a chunk does not end with CRLF")
             self._line = line
-            return b""
+            return len(data)
         self._line = b""
-        if line[eol - 1 : eol] != b"\r":
+        if line[-1:] != b"\r":
             raise Refused("bad_chunk", "a line ends with LF alone")
-        self._obey(line[: eol - 1])
-        return line[eol + 1 :]
+        self._obey(line[:-1])
+        return eol + 1
 
     def _obey(self, line: bytes) -> None:
         if self._part == _SIZE:

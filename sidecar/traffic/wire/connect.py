@@ -6,6 +6,7 @@ head of its answer is read, and nothing of what follows: that belongs to the tun
 """
 
 import asyncio
+import base64
 import re
 import socket
 
@@ -15,6 +16,7 @@ from sidecar.traffic.wire.proxy import Via
 
 _MAX_ANSWER_BYTES = 16 * 1024
 _MAX_SHOWN = 200
+_SHORTEST_PASSWORD = 4
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r\n)")
 """The reason may be left out (RFC 9112 section 4)."""
 _CODES = {401: "proxy_auth_failed", 403: "proxy_denied", 407: "proxy_auth_failed", 451: "proxy_denied"}
@@ -70,7 +72,13 @@ def _rest_of_head(sock: socket.socket, before: bytes) -> bytes:
 
 
 def refusal(answer: bytes, status: int, via: Via) -> UpstreamFailed:
-    """Say what is wrong where a proxy refuses: its status, and its own words for why, bounded; status 0 is no HTTP."""
+    """
+    Say what is wrong where a proxy refuses: its status, and its own words for why, bounded; status 0 is no HTTP.
+
+    A proxy may repeat what it was told, for example as a page that shows the request; its credential is not told on.
+    """
+    for credential in _spellings(via):
+        answer = answer.replace(credential, b"***")
     lines = answer.split(b"\r\n")
     said = lines[0].decode("latin-1")[:_MAX_SHOWN]
     fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines[1:])]
@@ -83,3 +91,13 @@ def refusal(answer: bytes, status: int, via: Via) -> UpstreamFailed:
             detail += f"; {name.decode()}: {value.decode('latin-1')[:_MAX_SHOWN]}"
             break
     return UpstreamFailed(_CODES.get(status, "proxy_failed"), detail)
+
+
+def _spellings(via: Via) -> list[bytes]:
+    """The credential as it was sent, without its padding, and in clear; a short password alone would be found in any text."""
+    token = via.authorization.reveal().partition(" ")[2].encode()
+    if not token:
+        return []
+    clear = base64.b64decode(token)
+    password = clear.partition(b":")[2]
+    return [token, token.rstrip(b"="), clear, *([password] if len(password) >= _SHORTEST_PASSWORD else [])]

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from sidecar.model.errors import Refused
 from sidecar.traffic.response import Response
 from sidecar.traffic.wire.fields import KINDS, Field
-from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, without_framing
+from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE, framing_of, without_framing
 from sidecar.traffic.wire.reply import AS_IT_CAME, Framing, reframe
 from sidecar.traffic.wire.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from sidecar.traffic.wire.listener import Listener
 
-_FRAMING = frozenset((int(Field.CONTENT_LENGTH), int(Field.TRANSFER_ENCODING)))
 _OF_ONE_HOP = frozenset((int(Field.CONNECTION), int(Field.HOP_BY_HOP), int(Field.UPGRADE)))
 _FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 _STATUS_LINE = re.compile(rb"[2-5][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
@@ -53,7 +52,7 @@ def received_head(response: Response, *, is_head: bool, is_1_1: bool) -> tuple[R
     if head.length != 0 and without_body:
         raise Refused("policy_failed", f"a policy made {response.status} of a response that has a body")
     take_fields(head, response)
-    is_reframed = _framing(head.lines) != _framing(came)
+    is_reframed = framing_of(head.lines) != framing_of(came)
     if head.length == 0:
         if without_body:
             if is_reframed or response.stages or head.declared == CHUNKED or response.status == 204:
@@ -119,7 +118,3 @@ def _fields(fields: list[bytes], came: list[bytes]) -> list[bytes]:
         if field not in known and not _FIELD_LINE.fullmatch(field):
             raise ValueError(f"the field {field[:40]!r}")
     return [field for field in fields if KINDS[field[: field.index(b":")]] not in _OF_ONE_HOP]
-
-
-def _framing(lines: list[bytes]) -> list[bytes]:
-    return [line for line in lines if KINDS[line[: line.find(b":")]] in _FRAMING]

@@ -9,6 +9,7 @@ import asyncio
 import socket
 
 from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.runtime.descriptors import ran_out
 from sidecar.traffic.destinations import Destinations
 from sidecar.traffic.hosts import judge_unresolved
 from sidecar.traffic.wire.connect import ask_for_tunnel
@@ -120,7 +121,14 @@ class Dialer:
                     fault = failed if isinstance(failed, OSError) else OSError(str(failed))
         finally:
             await _close_losers(running)
-        raise UpstreamFailed("connect_failed", f"{', '.join(addresses)} port {port}: {fault}")
+        raise not_connected(fault, f"{', '.join(addresses)} port {port}: {fault}")
+
+
+def not_connected(fault: OSError | None, detail: str) -> Refused:
+    """What it means that no connection could be made: whose fault it was is told by what the system said."""
+    if fault is not None and ran_out(fault):
+        return Refused("no_descriptors", detail, retry_after_s=1.0)
+    return UpstreamFailed("connect_failed", detail)
 
 
 async def _connect(address: str, port: int) -> socket.socket:

@@ -23,6 +23,7 @@ class Field(IntEnum):
     AGENT_TASK_ID = 13
     VIA = 14
     DATE = 15
+    ORIGIN = 16
 
 
 _NAMES: dict[bytes, Field] = {
@@ -43,6 +44,7 @@ _NAMES: dict[bytes, Field] = {
     b"x-agent-task-id": Field.AGENT_TASK_ID,
     b"via": Field.VIA,
     b"date": Field.DATE,
+    b"origin": Field.ORIGIN,
 }
 
 _KNOWN_LIMIT = 4096

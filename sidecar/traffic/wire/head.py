@@ -15,6 +15,9 @@ UNTIL_CLOSE: Final = -1
 CHUNKED: Final = -2
 """`length` of a body that ends with the connection, or with its last chunk; otherwise the number of its bytes."""
 
+_MOST_DIGITS, _MOST_LENGTH = 19, 64
+"""Digits of a Content-Length that count, and all of them with leading zeros; int(3) itself gives up beyond 4,300."""
+
 _FRAMING = frozenset((int(Field.CONTENT_LENGTH), int(Field.TRANSFER_ENCODING)))
 _NEVER_NAMED = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te", b"host", b"content-length", b"transfer-encoding"))
 
@@ -58,9 +61,19 @@ def hop_by_hop(connection: Collection[bytes]) -> frozenset[bytes]:
     return frozenset(connection) - _NEVER_NAMED
 
 
+def is_endless(length: bytes) -> bool:
+    """True for a Content-Length that is too long to be one (RFC 9110 section 8.6 asks to mind overflows)."""
+    return len(length) > _MOST_LENGTH or len(length.strip(b" \t").lstrip(b"0")) > _MOST_DIGITS
+
+
 def without_framing(lines: list[bytes]) -> list[bytes]:
     """Take out Content-Length and Transfer-Encoding, for a body that goes on in another framing than it came."""
     return [line for line in lines if KINDS[line[: line.find(b":")]] not in _FRAMING]
+
+
+def framing_of(lines: list[bytes]) -> list[bytes]:
+    """Return those lines that `without_framing` takes out."""
+    return [line for line in lines if KINDS[line[: line.find(b":")]] in _FRAMING]
 
 
 def has_bare_line_feed(data: bytes, checked: int = 0) -> bool:

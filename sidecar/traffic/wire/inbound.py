@@ -2,9 +2,10 @@
 One connection of an agent: reads its requests, one after the other, and hands each to a `Call`.
 
 The states are few: no call (a head is awaited), a call whose request is still coming, a call that is owed a response, and
-a tunnel, which takes the socket away. A call runs in the callback that brought its bytes, and what it writes leaves at the end
-of that loop turn (outbox.py); there is no timer a call, and a task only where filters or a CONNECT have to wait. A request that
-came before its turn has a loop turn of its own. Deadlines are looked at by the listener's `tick`.
+a tunnel, which takes the socket away. A call runs in the callback that brought its bytes, and what it writes leaves in that loop
+turn: at its end where others write too, at once where it is alone (outbox.py). There is no timer a call, and a task only where
+filters or a CONNECT have to wait. A request that came before its turn has a loop turn of its own. Deadlines are looked at by
+the listener's `tick`.
 """
 
 import asyncio
@@ -30,8 +31,8 @@ _CLOSE_WITHIN_S = 10.0
 """How long a connection that is closed may keep silent while bytes are left to write to it."""
 _MAX_BLANK_BYTES = 16
 """Eight empty lines; RFC 9112 section 2.2 asks that one be ignored, behind which a client of old may have put it."""
-_FIRST_REQUEST_S = 1.0
-"""A connection that is younger than this may have its first request on the way, and closing it would reset that."""
+_NEXT_REQUEST_S = 1.0
+"""A connection this young, or idle for no longer, may have a request on the way, and closing it would reset that."""
 
 
 class Inbound(Outlet, asyncio.Protocol):
@@ -43,7 +44,7 @@ class Inbound(Outlet, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_blank_bytes", "_has_asked", "_has_dropped", "_left_bytes", "_lingering", "_listener", "_partial", "_pipelined",
+        "_blank_bytes", "_has_dropped", "_left_bytes", "_lingering", "_listener", "_partial", "_pipelined",
         "_quiet_since", "_ready", "body", "call", "client", "is_full", "is_paused", "is_quiet", "keeps_alive",
     )  # fmt: skip
 
@@ -55,7 +56,6 @@ class Inbound(Outlet, asyncio.Protocol):
         self.is_paused = False
         self._lingering: Lingering | None = None
         self._blank_bytes = 0
-        self._has_asked = False
         self._left_bytes = 0
         self._quiet_since = listener.now()
         self.client = ""
@@ -159,7 +159,6 @@ class Inbound(Outlet, asyncio.Protocol):
             self._serve(ready.request, ready, rest)
             return
         self._ready = None
-        self._has_asked = True
         try:
             request = parse_request(head, max_count=listener.max_header_count, max_url_bytes=listener.max_url_bytes)
         except Refused as refused:
@@ -293,11 +292,13 @@ class Inbound(Outlet, asyncio.Protocol):
 
     def call_over(self) -> None:
         """The response has been written; what the client sent meanwhile has its turn, in a loop turn of its own."""
-        self.call = None
+        call, self.call = self.call, None
         was_read = self.body is None and not self._pipelined and not self._has_dropped
         self.body = None
         if not self.keeps_alive:
-            self._close(was_read=was_read)
+            self._pipelined = b""
+            assert call is not None
+            self._close(was_read=was_read and call.request.method != b"CONNECT")  # whose tunnel's bytes may be on their way
             return
         self._quiet_since = self._listener.now()
         if self._pipelined:
@@ -384,10 +385,14 @@ class Inbound(Outlet, asyncio.Protocol):
             self._close(was_read=True)
 
     def is_expected(self, now: float) -> bool:
-        """Whether a request is on its way, as far as can be known: its head has begun, or the client has just connected."""
+        """Whether a request may be on its way: its head has begun, or the client has just connected or been answered."""
         if self.call is not None or self._lingering is not None:
             return False
-        return bool(self._partial) or (not self._has_asked and now - self._quiet_since <= _FIRST_REQUEST_S)
+        return bool(self._partial) or now - self._quiet_since <= _NEXT_REQUEST_S
+
+    def is_awaited(self, now: float) -> bool:
+        """Whether a drain waits for it: something is under way, expected, or not written yet, or its client has still to read."""
+        return self.call is not None or self._lingering is not None or self.has_unwritten or self.is_expected(now)
 
     def drain(self) -> None:
         """Take one request more at most: close when idle, else after the call that is under way or expected."""

@@ -8,11 +8,13 @@ waits for them.
 """
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable
 
-from sidecar.model.errors import UpstreamFailed
+from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.runtime.descriptors import ran_out
 from sidecar.runtime.metrics import Metrics
 
 MAX_LOOK_UPS = 64
@@ -63,22 +65,32 @@ class LookUps:
     def _run(self, loop: asyncio.AbstractEventLoop, host: str) -> None:
         """In the thread: ask, and bring the answer to the loop, if it is still there."""
         found: tuple[str, ...] = ()
-        fault = ""
+        fault: Refused | None = None
         try:
             found = tuple(self._look_up(host))
         except Exception as raised:  # noqa: BLE001 - a thread has nobody else to tell, and somebody waits
-            fault = str(raised) or type(raised).__name__
+            fault = _meaning(host, raised)
         try:
             loop.call_soon_threadsafe(self._ended, host, found, fault)
         except RuntimeError:
             return  # the loop was closed meanwhile
 
-    def _ended(self, host: str, found: tuple[str, ...], fault: str) -> None:
+    def _ended(self, host: str, found: tuple[str, ...], fault: Refused | None) -> None:
         answer = self._under_way.pop(host)
         if answer.done():
             return
         if found:
             answer.set_result(found)
             return
-        answer.set_exception(UpstreamFailed("dns_failed", f"{host}: {fault}" if fault else f"{host} has no address"))
+        answer.set_exception(fault or UpstreamFailed("dns_failed", f"{host} has no address"))
         answer.exception()  # whoever waits gets it; nobody may be left to
+
+
+def _meaning(host: str, raised: Exception) -> Refused:
+    """Where no descriptor is left, the resolver may say so or, as it cannot open its files, that it knows no such name."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as lacking:
+        raised = lacking if ran_out(lacking) else raised
+    detail = f"{host}: {str(raised) or type(raised).__name__}"
+    return Refused("no_descriptors", detail, retry_after_s=1.0) if ran_out(raised) else UpstreamFailed("dns_failed", detail)

@@ -5,9 +5,9 @@ Idle it expects nothing; whatever comes then (EOF, stray bytes) takes it out of 
 `Sink` in the same loop turn: first `upstream_answers`, then any number of `upstream_sends`, then one `upstream_ends` or
 `upstream_fails`.
 
-A request is written at the end of the loop turn (outbox.py), after everything that this turn has brought was read. Where that
-ends the connection, or brings bytes on it, nothing of the request has gone and what came is no answer to it: the request is
-given back by `upstream_unsent`, whatever its method is.
+Where others write in the same loop turn, a request is written at its end (outbox.py), after everything that this turn has brought
+was read; one that is alone is written at once. Where the connection ends, or bytes come on it, before that, nothing of the
+request has gone and what came is no answer to it: the request is given back by `upstream_unsent`, whatever its method is.
 """
 
 import asyncio
@@ -92,8 +92,8 @@ class Outbound(Outlet, asyncio.BaseProtocol):
     """
 
     __slots__ = (
-        "_body", "_interim", "_keep", "_keeper", "_method", "_partial", "_relays", "address", "first_byte", "idle_since",
-        "is_open", "is_unwanted", "news", "received", "request_is_sent", "sink", "straight", "uses",
+        "_body", "_interim", "_is_paused", "_keep", "_keeper", "_method", "_partial", "_relays", "address", "first_byte",
+        "idle_since", "is_open", "is_unwanted", "news", "received", "request_is_sent", "sink", "straight", "uses",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, sock: socket.socket, address: str) -> None:
@@ -109,7 +109,7 @@ class Outbound(Outlet, asyncio.BaseProtocol):
         self._partial = b""
         self._method = b""
         self._relays = True
-        self._keep = self.is_unwanted = False
+        self._keep = self._is_paused = self.is_unwanted = False
         self._interim = 0
         self.request_is_sent = True
         self.first_byte = False
@@ -122,6 +122,8 @@ class Outbound(Outlet, asyncio.BaseProtocol):
 
     def send(self, sink: Sink, method: bytes, data: bytes, *, whole: bool) -> None:
         """Send the head and what there is of the body; `whole` says whether that is all of the request."""
+        if self.out:
+            self.flush()  # the end of a request that was answered before it had gone is no part of this one
         self.sink = sink
         self._method = method
         self.request_is_sent = whole
@@ -152,11 +154,13 @@ class Outbound(Outlet, asyncio.BaseProtocol):
     def pause(self) -> None:
         """Stop reading: the client is slow."""
         if self.is_open:
+            self._is_paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
         if self.is_open:
+            self._is_paused = False
             self.transport.resume_reading()
 
     # asyncio.Protocol
@@ -307,6 +311,8 @@ class Outbound(Outlet, asyncio.BaseProtocol):
         self._body = None
         self.sink = self.straight = None
         if self._keep and self.request_is_sent and is_clean:
+            if self._is_paused:
+                self.resume()  # before it is the pool's, and somebody else's to pause
             self._keeper.release(self)
         elif self.is_open:
             self.is_open = False

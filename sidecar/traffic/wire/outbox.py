@@ -13,13 +13,18 @@ pile up.
 """
 
 import asyncio
+import logging
 from typing import Protocol
 
 from sidecar.model.clock import SYSTEM_CLOCK, Clock
+from sidecar.runtime.complaints import Complaints
 from sidecar.runtime.runtime import Runtime
 
 ALONE_S = 40e-6
 """A write that follows another after less time than this belongs to a crowd: about one call's share of a busy loop."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -38,10 +43,11 @@ class Outbox:
     of this.
     """
 
-    __slots__ = ("_due", "is_crowded", "last_s", "now")
+    __slots__ = ("_complaints", "_due", "is_crowded", "last_s", "now")
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.now = clock.monotonic
+        self._complaints = Complaints("outbox", clock, _log)
         self._due: list[Writer] = []
         self.is_crowded = False
         self.last_s = 0.0
@@ -56,8 +62,14 @@ class Outbox:
     def _flush(self) -> None:
         due, self._due = self._due, []
         self.is_crowded = len(due) > 1
-        for writer in due:
-            writer.flush()
+        writers = iter(due)
+        while True:
+            try:
+                for writer in writers:
+                    writer.flush()
+                break
+            except Exception as error:  # noqa: BLE001 - whatever fails at one connection, those behind it go on
+                self._complaints.log("flush", "a connection could not be written to", error)
         if not self.is_crowded:
             self.last_s = self.now()
 

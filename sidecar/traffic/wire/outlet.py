@@ -27,6 +27,11 @@ class Outlet:
         self.out = b""
         self.has_written = False
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether bytes are left that the kernel has not taken yet."""
+        return bool(self.out) or self.transport.get_write_buffer_size() > 0
+
     def write(self, data: bytes) -> None:
         """Write at the end of this loop turn, together with what else it brings, or at once if this connection is alone."""
         if self.out:

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from sidecar.model.clock import Clock
 from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.traffic.wire.dial import not_connected
 from sidecar.traffic.wire.outbound import Outbound, ProxyOutbound, TlsOutbound
 from sidecar.traffic.wire.outbox import Outbox
 from sidecar.traffic.wire.proxy import Via
@@ -46,7 +47,7 @@ class Waiter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Bounds and times of a pool; seconds."""
+    """Bounds and times of a pool; seconds. Of the first `heads_unlearnt` responses nothing is learnt (response_outline.py)."""
 
     max_connections: int
     max_waiting: int
@@ -55,6 +56,7 @@ class PoolLimits:
     keep_alive_timeout_s: float
     max_header_bytes: int
     max_header_count: int
+    heads_unlearnt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Pool:
         self._clock = clock
         self.outbox = outbox or Outbox()
         self.asks: Via | None = None
-        self.outlines = Outlines(limits.max_header_bytes)
+        self.outlines = Outlines(limits.max_header_bytes, rest=limits.heads_unlearnt)
         self.max_header_bytes = limits.max_header_bytes
         self.max_header_count = limits.max_header_count
         self._idle: list[Outbound] = []
@@ -212,7 +214,7 @@ class Pool:
         except (ssl.SSLError, ssl.CertificateError) as fault:
             self._give_up(UpstreamFailed("tls_failed", _tls_reason(fault)))
         except OSError as fault:
-            self._give_up(UpstreamFailed("connect_failed", str(fault)))
+            self._give_up(not_connected(fault, str(fault)))
         else:
             self.release(outbound)
 

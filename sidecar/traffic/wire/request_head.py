@@ -6,16 +6,18 @@ import httptools
 
 from sidecar.model.errors import Refused
 from sidecar.traffic.wire.fields import Field
-from sidecar.traffic.wire.head import CHUNKED, Seen, has_bare_line_feed, hop_by_hop, tokens
+from sidecar.traffic.wire.head import CHUNKED, Seen, has_bare_line_feed, hop_by_hop, is_endless, tokens
 from sidecar.traffic.wire.mending import mend_request
 
 _HOST, _LENGTH, _CODING = int(Field.HOST), int(Field.CONTENT_LENGTH), int(Field.TRANSFER_ENCODING)
 _CONNECTION, _PROXY_AUTH = int(Field.CONNECTION), int(Field.PROXY_AUTHORIZATION)
 _UPGRADE, _EXPECT, _VIA, _DATE = int(Field.UPGRADE), int(Field.EXPECT), int(Field.VIA), int(Field.DATE)
 _PARENT, _STATE, _BAGGAGE = int(Field.TRACEPARENT), int(Field.TRACESTATE), int(Field.BAGGAGE)
-_AGENT, _TASK = int(Field.AGENT_ID), int(Field.AGENT_TASK_ID)
+_AGENT, _TASK, _ORIGIN = int(Field.AGENT_ID), int(Field.AGENT_TASK_ID), int(Field.ORIGIN)
 
 _VALID_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=\-]+)?(?::[0-9]{0,5})?")
+_MOST_METHOD_BYTES = 64
+"""The longest registered one has 17 (UPDATEREDIRECTREF); a method is part of keys that are kept."""
 _OWS = b" \t"
 _RequestJudge = httptools.HttpRequestParser
 
@@ -36,6 +38,7 @@ class RequestHead:
     lines: list[bytes]
     host = b""
     host_at = 0
+    origin = b""
     length = 0
     expects_continue = False
     upgrade = b""
@@ -63,6 +66,8 @@ def parse_request(head: bytes, *, max_count: int, max_url_bytes: int) -> Request
         raise _bad_request_line(lines[0]) from None
     if version != b"HTTP/1.1" and version != b"HTTP/1.0":
         raise _bad_version(method, version)
+    if len(method) > _MOST_METHOD_BYTES:
+        raise Refused("bad_request_line", f"the method has {len(method)} bytes, {_MOST_METHOD_BYTES} are allowed")
     if len(target) > max_url_bytes:
         raise Refused("url_length", f"the URL has {len(target)} bytes, {max_url_bytes} are allowed")
     if len(lines) - 1 > max_count:
@@ -84,9 +89,10 @@ def parse_request(head: bytes, *, max_count: int, max_url_bytes: int) -> Request
     request.is_1_1 = request.keep_alive = version == b"HTTP/1.1"
     _take_request_apart(request, lines, seen.specials)
     if method == b"CONNECT":
-        if request.length:
-            request.keep_alive = False  # where it is refused, what follows must not be taken for another request
-        request.length = 0  # whatever follows belongs to the tunnel (RFC 9110 section 9.3.6)
+        # Whatever follows belongs to the tunnel (RFC 9110 section 9.3.6). Where there is none, it may be there or under way all
+        # the same, and must not be taken for another request: any answer but 2xx ends the connection (RFC 9931).
+        request.keep_alive = False
+        request.length = 0
         request.expects_continue = False
     return request
 
@@ -118,7 +124,7 @@ def _judge_mended(lines: list[bytes]) -> Seen:
     return seen
 
 
-_KEPT = frozenset((_EXPECT, _VIA, _DATE))
+_KEPT = frozenset((_EXPECT, _VIA, _DATE, _ORIGIN))
 """Rare fields that are looked at and passed on all the same."""
 
 
@@ -132,6 +138,8 @@ def _take_request_apart(request: RequestHead, lines: list[bytes], specials: list
             request.host_at = place - gone
             continue
         if kind == _LENGTH:
+            if is_endless(value):
+                raise Refused("bad_content_length", "Content-Length has too many digits")
             length = int(value)
             if not length and value != b"0":
                 at = place - gone  # every other number is written anew as well (request.py)
@@ -180,6 +188,8 @@ def _read_rare(request: RequestHead, kind: int, value: bytes) -> None:
         request.upgrade = value if not request.upgrade else request.upgrade + b", " + value
     elif kind == _VIA:
         request.via += (value,)
+    elif kind == _ORIGIN:
+        request.origin = value if not request.origin else request.origin + b", " + value
     elif kind == _EXPECT:
         if value.lower() != b"100-continue":
             raise Refused("bad_expect", "the expectation is not 100-continue")

@@ -6,7 +6,7 @@ import socket
 from collections import OrderedDict
 
 from sidecar.model.clock import Clock
-from sidecar.model.errors import UpstreamFailed
+from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.wire.look_ups import LookUps
 
 _MAX_NAMES = 4096
@@ -59,7 +59,10 @@ class Resolver:
     def _hear(self, host: str, answer: "asyncio.Future[tuple[str, ...]]") -> None:
         """Keep an answer, be it late."""
         del self._asked[host]
-        if answer.cancelled() or answer.exception() is not None:
+        fault = None if answer.cancelled() else answer.exception()
+        if isinstance(fault, Refused) and fault.code == "no_descriptors":
+            return  # nobody was asked
+        if answer.cancelled() or fault is not None:
             self._keep(host, (), _FAILURE_TTL_S)
         else:
             self._keep(host, _interleave(answer.result()), self._ttl_s)

@@ -6,7 +6,7 @@ import httptools
 
 from sidecar.model.errors import UpstreamFailed
 from sidecar.traffic.wire.fields import Field
-from sidecar.traffic.wire.head import CHUNKED, NOTHING, UNTIL_CLOSE, Seen, hop_by_hop, tokens
+from sidecar.traffic.wire.head import CHUNKED, NOTHING, UNTIL_CLOSE, Seen, hop_by_hop, is_endless, tokens
 from sidecar.traffic.wire.mending import mend_response
 
 _LENGTH, _CODING, _CONNECTION = int(Field.CONTENT_LENGTH), int(Field.TRANSFER_ENCODING), int(Field.CONNECTION)
@@ -97,6 +97,8 @@ def _parse_common(head: bytes, max_count: int) -> ResponseHead | None:
     length, status = head[at : head.find(b"\r\n", at)], head[9:12]
     if not length.isdigit() or not status.isdigit() or status < b"200" or status == b"204" or status == b"304":
         return None
+    if len(length) > 15:
+        return None
     place = low.find(b"\r\nconnection:")
     if place >= 0:
         if low[place : place + 26] != _KEEP_ALIVE or low.find(b"\r\nconnection:", place + 1) >= 0:
@@ -139,6 +141,8 @@ def _take_response_apart(response: ResponseHead, lines: list[bytes], specials: l
             response.has_date = True
             continue
         if kind == _LENGTH:
+            if is_endless(value):
+                raise UpstreamFailed("upstream_malformed", "Content-Length has too many digits")
             response.declared = int(value)
             continue
         if kind == _CODING:

@@ -19,7 +19,9 @@ _MOST_OUTLINES = 4
 _MOST_IN_VAIN = 64
 _FIRST_REST, _LONGEST_REST = 64, 4096
 """Heads without an outline that are let pass before more is learnt: making one costs as much as reading some hundred heads."""
-_LONGEST_BYTES = 4 * 1024
+_LONGEST_BYTES = 2 * 1024
+"""Compiling holds the loop for some 0.6 us a byte, once: 1 ms at most. In a thread it would hold it longer, by the interpreter's
+lock. It also bounds what `re` keeps of patterns (512 in all, whose code is some ten times as long as they are)."""
 _LEAST_ROOM_BYTES, _MOST_ROOM_BYTES = 64, 8 * 1024
 """How long a changing value may become, within what a head may have in all."""
 
@@ -55,26 +57,32 @@ class Outline:
     for chunks), the lines behind Connection, and what follows the head.
     """
 
-    __slots__ = ("changing", "has_date", "match", "names", "status")
+    __slots__ = ("changing", "has_date", "hop", "match", "names", "status")
 
     def __init__(self, names: Names, draft: Draft, room: int, sample: ResponseHead) -> None:
         self.names = names
         self.changing = draft.changing
         self.status = sample.status
         self.has_date = sample.has_date
+        self.hop = sample.hop
         self.match = re.compile(_pattern(draft, room)).match
 
 
 class Outlines:
-    """The outlines of one upstream; heads longer than `max_bytes` fit none, whatever their values."""
+    """
+    The outlines of one upstream; heads longer than `max_bytes` fit none, whatever their values.
+
+    The first `rest` heads are let pass: an upstream that is seldom called is not worth an outline.
+    """
 
     __slots__ = ("_drafts", "_in_vain", "_known", "_max_bytes", "_next_rest", "_rest")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, rest: int = 0) -> None:
         self._max_bytes = max_bytes
         self._known: tuple[Outline, ...] = ()
         self._drafts: dict[Names, Draft] = {}
-        self._in_vain = self._rest = 0
+        self._in_vain = 0
+        self._rest = rest
         self._next_rest = _FIRST_REST
 
     def read(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
@@ -86,6 +94,7 @@ class Outlines:
                 head = ResponseHead()
                 head.status = outline.status
                 head.has_date = outline.has_date
+                head.hop = outline.hop
                 head.as_is = before + behind
                 head.length = head.declared = int(length) if length else CHUNKED
                 return head, rest

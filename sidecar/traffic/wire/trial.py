@@ -43,7 +43,7 @@ class Trial:
     """
 
     __slots__ = (
-        "_call", "_held", "_is_paused", "_is_waiting", "_may_be_stale", "_pending", "_quiet_since", "attempt", "ended_bytes",
+        "_call", "_held", "_is_waiting", "_may_be_stale", "_pending", "_quiet_since", "attempt", "ended_bytes",
         "fault", "has_begun", "heard", "is_over", "outbound", "owner", "response", "socket", "upgrade", "upstream", "wants_fresh",
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ class Trial:
         self.upgrade: Upgrade | None = None
         self.socket: socket.socket | None = None
         self.ended_bytes = -1
-        self.has_begun = self.is_over = self._is_waiting = self._is_paused = self._may_be_stale = False
+        self.has_begun = self.is_over = self._is_waiting = self._may_be_stale = False
         self._held: list[bytes] = []
         self._pending: bytes | bytearray = b""
         self._quiet_since = 0.0
@@ -166,12 +166,9 @@ class Trial:
             self._held.append(data)
         if self.outbound is not None:
             self.outbound.pause()
-            self._is_paused = True
 
     def upstream_ends(self, data: bytes, size: int) -> None:
-        outbound, self.outbound = self.outbound, None
-        if outbound is not None and self._is_paused:
-            outbound.resume()  # it is the pool's again, or somebody else's already
+        self.outbound = None  # the pool's again, or somebody else's already
         if data:
             self._held.append(data)
         self.ended_bytes = size

@@ -89,7 +89,7 @@ class Tunnel:
                 else:
                     end.transport.close()
         if not error and not self._is_empty:
-            self._giving_up = asyncio.get_running_loop().call_later(_CLOSE_WITHIN_S, self._give_up)
+            self._giving_up = asyncio.get_running_loop().call_later(_CLOSE_WITHIN_S, self.give_up)
         over(self, error)
 
     @property
@@ -102,8 +102,14 @@ class Tunnel:
             self._giving_up.cancel()
             self._giving_up = None
 
-    def _give_up(self) -> None:
-        """A side that still has bytes to take by now will never take them."""
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether bytes are left that a side has not taken yet."""
+        transports = (self.client.transport, self.upstream.transport)
+        return any(transport is not None and transport.get_write_buffer_size() > 0 for transport in transports)
+
+    def give_up(self) -> None:
+        """Reset what is left: a side that still has bytes to take by now will never take them."""
         for end in (self.client, self.upstream):
             if end.transport is not None:
                 reset(end.transport)

@@ -68,6 +68,26 @@ async def test_an_ended_call_becomes_two_spans_after_a_moment() -> None:
     assert counts(runtime) == {"accepted_spans": 2}
 
 
+async def test_spans_go_on_after_a_batch_at_which_their_taker_failed(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink()
+    faults = [RuntimeError("broken")]
+
+    def consume(batch: Batch) -> bool:
+        if faults:
+            raise faults.pop()
+        return sink.consume(batch)
+
+    made, runtime = receiver(sink)
+    made.connect({Signal.TRACES: consume})
+    for _ in range(AT_ONCE + 1):
+        runtime.bus.publish(exchange())
+    runtime.bus.deliver()
+    await eventually(lambda: sink.batches, "the rest")
+    await made.stop()
+    assert counts(runtime) == {"refused_spans": AT_ONCE, "accepted_spans": 1}
+    assert "RuntimeError: broken" in caplog.text
+
+
 async def test_spans_wait_for_resource_detectors_and_are_written_with_what_those_found() -> None:
     sink = Sink()
     made, runtime = receiver(sink, flush_interval=Duration("1ms"), queue_size=200)

@@ -14,6 +14,7 @@ from sidecar.runtime.runtime import Runtime, State
 from sidecar.traffic.graph import Graph, compile_graph
 from sidecar.traffic.listeners import http
 from sidecar.traffic.listeners.http import Config, HttpListener, build
+from sidecar.traffic.places import Places
 from sidecar.traffic.spec import RouteSpec, TrafficSpec
 from sidecar.traffic.upstreams.http import Config as UpstreamConfig
 from sidecar.traffic.upstreams.http import HttpUpstream
@@ -75,7 +76,7 @@ class Place:
         return compile_graph(spec, {}, {"http/a": named}, self.runtime)
 
     async def opens(self, *, start: bool = True, **settings: Any) -> HttpListener:
-        listener = build("http", Config(**{"endpoint": "127.0.0.1:0", **settings}), self.runtime)
+        listener = build("http", Config(**{"endpoint": "127.0.0.1:0", "allow_hosts": ("a",), **settings}), self.runtime)
         self.listeners.append(listener)
         listener.serve(self.graph)
         if start:
@@ -279,9 +280,9 @@ async def test_one_connection_too_many_is_told_so(place: Place) -> None:
     await place.serves(await place.connects(listener))
 
 
-async def test_those_above_the_bound_linger_within_a_bound_of_their_own(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_MAX_TURNED_AWAY", 2)
-    listener = await place.opens(max_connections=1)
+async def test_those_above_the_bound_linger_within_a_bound_of_their_own(place: Place) -> None:
+    listener = await place.opens()
+    listener.limit_to(Places(1, 2))
     await place.serves(await place.connects(listener))
     above = [await place.connects(listener) for _ in range(3)]
     for client in above:
@@ -513,8 +514,8 @@ async def test_what_asks_about_the_sidecar_itself_goes_nowhere(place: Place, tex
 async def test_a_target_with_a_fragment_is_refused(place: Place, target: str) -> None:
     listener = await place.opens(start=False)
     with pytest.raises(Refused, match=r"bad_target: .* fragment"):
-        listener.make_ready(parsed(f"GET {target} HTTP/1.1\nHost: h"), "")
-    assert listener.make_ready(parsed("GET /a/x?q=%23 HTTP/1.1\nHost: h"), "") is not None
+        listener.make_ready(parsed(f"GET {target} HTTP/1.1\nHost: a"), "")
+    assert listener.make_ready(parsed("GET /a/x?q=%23 HTTP/1.1\nHost: a"), "") is not None
 
 
 async def test_a_request_that_was_here_before_is_a_loop(place: Place) -> None:
@@ -652,3 +653,29 @@ async def test_a_client_that_leaves_while_its_tunnel_is_dug_leaves_nothing_behin
     far = await place.upstream.accepts()
     await far.saw_end()
     assert listener.in_flight == 0
+
+
+async def test_a_gateway_call_by_a_strangers_name_never_reaches_the_upstream(place: Place) -> None:
+    listener = await place.opens(allow_hosts=())
+    client = await place.connects(listener)
+    await client.sends(b"GET /a/api/tags HTTP/1.1\r\nHost: evil.example:4140\r\n\r\n")
+    refused = await client.response()
+    assert (refused.status, refused.one(b"x-sidecar-error")) == (403, b"host_refused")
+    await client.sends(b"POST /a/api HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: https://evil.example\r\nContent-Length: 0\r\n\r\n")
+    refused = await client.response()
+    assert (refused.status, refused.one(b"x-sidecar-error")) == (403, b"origin_refused")
+    await place.upstream.hears_nothing(for_s=0.02)
+    assert place.counted("traffic.refused", code="host_refused") == place.counted("traffic.refused", code="origin_refused") == 1
+
+
+async def test_beyond_loopback_and_through_the_proxy_the_host_is_nobodys_concern(place: Place) -> None:
+    everybodys = await place.opens(endpoint="0.0.0.0:0", allow_unauthenticated=True, allow_hosts=(), start=False)
+    everybodys.make_ready(parsed("GET /a/x HTTP/1.1\nHost: sidecar:4140\nOrigin: https://a.example"), "")
+    ours = await place.opens(allow_hosts=(), start=False)
+    ours.make_ready(parsed("GET http://a.example/x HTTP/1.1\nHost: a.example\nOrigin: https://b.example"), "")
+
+
+@pytest.mark.parametrize("name", ["http://a", "a:80", ""])
+def test_only_names_may_be_allowed(name: str) -> None:
+    with pytest.raises(ValueError, match="allow_hosts"):
+        Config(allow_hosts=(name,))

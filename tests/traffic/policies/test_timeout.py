@@ -33,6 +33,14 @@ def test_what_is_set_is_set_and_the_rest_is_left_to_the_upstream() -> None:
     assert deadlines(idle="1m") == (0.0, 60.0)
 
 
+def test_one_timeout_leaves_what_another_has_set() -> None:
+    attempt = Attempt(Exchange(PASSAGE, 0, 0, b"", b"", b"", 0, b""), PASSAGE, b"", 0)
+    for limits in ({"first_byte": "5s"}, {"idle": "20s"}, {"idle": "10s"}):
+        config = timeout.Config(**{name: Duration(value) for name, value in limits.items()})
+        timeout.build("timeout", config, Runtime())(attempt)
+    assert (attempt.first_byte_timeout_s, attempt.idle_timeout_s) == (5.0, 10.0)
+
+
 def test_a_timeout_without_any_time_is_refused() -> None:
     with pytest.raises(ValueError, match="set first_byte, idle, or both"):
         timeout.Config()

@@ -1,5 +1,3 @@
-import ssl
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +8,12 @@ from sidecar.model.spec import Duration, Secret
 from sidecar.runtime.metrics import Gauge
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic.destinations import Destinations
-from sidecar.traffic.upstreams.http import Config, HttpUpstream, TlsSpec, build, make_context
+from sidecar.traffic.tls import TlsSpec
+from sidecar.traffic.upstreams.http import Config, HttpUpstream, build
 from sidecar.traffic.wire.dial import Dialer
 from sidecar.traffic.wire.proxy import Proxies, proxies_of
 from sidecar.traffic.wire.resolver import Resolver
+from sidecar.traffic.wire.response_head import parse_response
 from tests.peers.authority import Authority
 from tests.peers.raw import RawUpstream
 from tests.sidecar_under_test import eventually
@@ -88,62 +88,6 @@ def test_an_environment_whose_proxy_makes_no_sense_is_found_when_it_is_built() -
         build("http/a", Config(url="https://h", proxy=Secret("environment")), Runtime(environ={"HTTPS_PROXY": "socks5://p:1"}))
 
 
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ({"key_file": "k.pem"}, "key_file needs cert_file"),
-        ({"min_version": "1.1"}, "min_version is"),
-        ({"min_version": "TLS1.3"}, "min_version is"),
-    ],
-)
-def test_tls_settings_that_contradict_themselves_are_refused(settings: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        TlsSpec(**settings)
-
-
-# ── TLS contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_by_default_certificates_are_verified_and_only_http_1_1_is_offered() -> None:
-    context = make_context(TlsSpec())
-    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
-
-
-def test_the_lowest_version_can_be_raised() -> None:
-    assert make_context(TlsSpec(min_version="1.3")).minimum_version == ssl.TLSVersion.TLSv1_3
-
-
-def test_a_ca_file_replaces_the_systems_authorities(authority: Authority) -> None:
-    (only,) = make_context(TlsSpec(ca_file=authority.ca_file)).get_ca_certs()
-    assert "trustme" in str(only["subject"])
-
-
-def test_verification_ends_only_where_it_is_switched_off() -> None:
-    context = make_context(TlsSpec(insecure_skip_verify=True))
-    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
-
-
-def test_a_client_certificate_may_have_its_key_beside_it_or_in_it(authority: Authority, tmp_path: Path) -> None:
-    cert_file, key_file = authority.client_files()
-    make_context(TlsSpec(cert_file=cert_file, key_file=key_file))
-    both = tmp_path / "both.pem"
-    both.write_text(Path(cert_file).read_text() + Path(key_file).read_text())
-    make_context(TlsSpec(cert_file=str(both)))
-    with pytest.raises(ssl.SSLError):
-        make_context(TlsSpec(cert_file=cert_file))
-
-
-@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
-def test_a_file_that_is_not_there_or_no_certificate_is_an_error(setting: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        make_context(TlsSpec(**{setting: str(tmp_path / "none.pem")}))
-    broken = tmp_path / "broken.pem"
-    broken.write_text("no certificate")
-    with pytest.raises(ssl.SSLError):
-        make_context(TlsSpec(**{setting: str(broken)}))
-
-
 # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -205,6 +149,17 @@ async def test_gauges_follow_the_connections(opened: Any) -> None:
     await upstream.stop()
     assert upstream.pool.open_count == 0
     assert gauges(runtime) == {}
+
+
+@pytest.mark.parametrize(("named", "heads"), [(True, 8), (False, 64 + 8)])
+def test_destinations_that_the_config_does_not_name_learn_heads_later(*, named: bool, heads: int) -> None:
+    outlines = HttpUpstream("", Config(url="http://h"), Runtime(), named_by_config=named).pool.outlines
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    learnt = 0
+    while outlines.read(head) is None and learnt < 1000:
+        outlines.learn(head, parse_response(head, method=b"GET", max_count=9))
+        learnt += 1
+    assert learnt == heads
 
 
 async def test_destinations_that_the_config_does_not_name_have_no_series() -> None:
@@ -340,8 +295,19 @@ async def test_tls_is_verified_by_the_name_of_the_url(opened: Any, authority: Au
     upstream.reach_by(dialer())
     outbound = await taken(upstream)
     assert not isinstance(outbound, Refused), outbound
-    assert upstream._context is await upstream._tls(), "the context is made once"
+    assert upstream._made is not None
+    assert upstream._made.context is await upstream._tls(), "the context is made once"
     await upstream.stop()
+
+
+async def test_upstreams_of_one_runtime_share_their_context_unless_their_certificates_differ(authority: Authority) -> None:
+    runtime = Runtime()
+    cert_file, key_file = authority.client_files()
+    mutual = TlsSpec(cert_file=cert_file, key_file=key_file)
+    first, second = (build(name, Config(url=f"https://{name}"), runtime) for name in ("a", "b"))
+    other = build("c", Config(url="https://c", tls=mutual), runtime)
+    assert await first._tls() is await second._tls()
+    assert await other._tls() is not await first._tls()
 
 
 def test_the_final_dot_of_a_host_is_no_part_of_its_certificate() -> None:

@@ -62,7 +62,7 @@ class Stand:
         self.attempts: list[AttemptFinished] = []
         self.runtime.bus.listen([ExchangeFinished], self.exchanges.append)
         self.runtime.bus.listen([AttemptFinished], self.attempts.append)
-        self.listener = HttpListener("http", ListenerConfig(**(listener or {})), self.runtime)
+        self.listener = HttpListener("http", ListenerConfig(**{"allow_hosts": ("a",), **(listener or {})}), self.runtime)
         self.upstream = HttpUpstream(
             "http/llm", UpstreamConfig(url="http://llm.test:8000/base", **(upstream or {})), self.runtime
         )

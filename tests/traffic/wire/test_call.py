@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange, Outcome
+from sidecar.model.spec import Secret
 from sidecar.traffic.chain import Stage
 from sidecar.traffic.wire.call import UPLOAD_WINDOW_BYTES
 from tests.traffic.wire.stand import CHUNKED, OK, UNTIL_CLOSE, Held, Stand, error_of, guard, request, status_of, turns
@@ -774,6 +775,7 @@ async def test_a_connect_is_dialled_and_refused_where_nobody_answers(stand: SetU
     assert (status_of(answer), error_of(answer)) == (403, "address_refused")
     assert wire.is_clean
     monkeypatch.setattr(wire.upstream, "dial_tunnel", dial)
+    near = wire.client()
     near.says(request(b"CONNECT", b"llm.test:8000"))
     await turns()
     assert near.takes(), "whatever it raises, the client is not left waiting"
@@ -886,3 +888,70 @@ async def test_pieces_of_a_stream_go_straight_on_and_never_past_what_waits(stand
     near.says(request())
     assert far.takes()
     assert far.protocol.straight is None
+
+
+@pytest.mark.parametrize(
+    ("refused", "status"),
+    [
+        (Refused("address_refused"), 403),
+        (UpstreamFailed("connect_failed"), 502),
+        (UpstreamFailed("connect_timeout"), 504),
+        (Refused("proxy_auth_required"), 407),
+    ],
+)
+@pytest.mark.parametrize("comes", ["at once", "while it is dialled", "after the answer"])
+async def test_what_follows_a_refused_connect_is_no_request(stand: SetUp, refused: Refused, status: int, comes: str) -> None:
+    """RFC 9931: a client that did not wait for the answer has sent what its tunnel was to carry, be it an attacker's."""
+    wire = stand()
+
+    async def dial_tunnel() -> Any:
+        raise refused
+
+    wire.upstream.dial_tunnel = dial_tunnel  # type: ignore[method-assign]
+    far, near = wire.connection(), wire.client()
+    smuggled = request(b"POST", b"/llm/smuggled", body=b"x")
+    near.says(request(b"CONNECT", b"llm.test:8000", b"Connection: keep-alive") + (smuggled if comes == "at once" else b""))
+    if comes == "while it is dialled":
+        near.says(smuggled)
+    await turns()
+    answer = near.takes()
+    if comes == "after the answer":
+        near.says(smuggled)
+        await turns()
+    assert (status_of(answer), error_of(answer)) == (status, refused.code)
+    assert b"\r\nConnection: close\r\n" in answer
+    assert near.takes() == far.takes() == b""
+    assert near.has_written_eof
+    assert near.ended != "reset"
+    assert len(wire.exchanges) == 1
+
+
+async def test_a_connect_that_is_refused_before_it_is_dialled_ends_the_connection_too(stand: SetUp) -> None:
+    smuggled = request(b"POST", b"/llm/smuggled", body=b"x")
+    for settings, target, code in (
+        ({"listener": {"users": {"user": Secret("password")}}}, b"llm.test:8000", "proxy_auth_required"),
+        ({"traffic": {"default": "deny"}}, b"other.test:1", "destination_denied"),
+        ({}, b"*", "bad_target"),
+        ({}, b"h" * 256 + b":1", "bad_target"),
+    ):
+        wire = stand(**settings)
+        far, near = wire.connection(), wire.client()
+        near.says(request(b"CONNECT", target) + smuggled)
+        await turns()
+        answer = near.takes()
+        assert error_of(answer) == code
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nConnection: close\r\n" in answer
+        assert far.takes() == b""
+
+
+async def test_what_follows_an_upgrade_that_was_not_wanted_is_the_next_request(stand: SetUp) -> None:
+    """Unlike a tunnel's, these bytes are HTTP/1.1 for whoever does not switch (RFC 9110 section 7.8)."""
+    wire = stand()
+    far, near = wire.connection(), wire.client()
+    near.says(request(b"GET", b"/llm/ws", b"Connection: upgrade", b"Upgrade: websocket") + request())
+    far.takes()
+    far.says(OK)
+    assert status_of(near.takes()) == 200
+    await turns()
+    assert far.takes().startswith(b"GET /base/x ")

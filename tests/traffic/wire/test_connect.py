@@ -136,6 +136,14 @@ async def test_the_credential_is_in_no_error(pair: Pair) -> None:
     assert base64.b64encode(b"me:hunter2").decode() not in shown
 
 
+@pytest.mark.parametrize("where", [b"%b", b"Who\r\nX-Squid-Error: %b 0", b"Who\r\nProxy-Authenticate: Basic, %b"])
+@pytest.mark.parametrize("told", [b"Basic bWU6aHVudGVyMg==", b"bWU6aHVudGVyMg", b"me:hunter2", b"hunter2"])
+async def test_a_proxy_that_repeats_the_credential_does_not_spread_it(pair: Pair, where: bytes, told: bytes) -> None:
+    fault = await pair.fails(b"HTTP/1.1 407 " + where % told + b"\r\n\r\n", via=Via.through("proxy", 3128, "me", "hunter2"))
+    assert "bWU6aHVudGVyMg" not in fault.detail
+    assert "hunter2" not in fault.detail
+
+
 async def test_a_proxy_that_resets_has_failed(pair: Pair) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     ours = socket.create_connection(listening.getsockname())

@@ -328,3 +328,21 @@ async def test_a_dial_through_a_proxy_that_is_cancelled_leaves_nothing(names: di
     dialling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await dialling
+
+
+@pytest.mark.parametrize("through_proxy", [False, True])
+async def test_without_file_descriptors_it_is_not_the_upstream_that_failed(
+    monkeypatch: pytest.MonkeyPatch, through_proxy: bool
+) -> None:
+    async def none_left(*_: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    made = dialer()
+    monkeypatch.setattr("sidecar.traffic.wire.dial._connect", none_left)
+    via = Via("127.0.0.1", 9)
+    with pytest.raises(Refused, match="Too many open files") as caught:
+        if through_proxy:
+            await made.dial_through(via, "10.0.0.1", 9, named_by_config=True, tunnels=True, timeout_s=5.0)
+        else:
+            await made.dial("127.0.0.1", 9, named_by_config=True)
+    assert (caught.value.code, caught.value.retry_after_s) == ("no_descriptors", 1.0)

@@ -1437,3 +1437,22 @@ async def test_a_filter_of_somebody_elses_is_plugged_in_by_its_name(
     assert [fact.attempts for fact in sidecar.exchanges] == [3, 3]
     for name in [name for name in sys.modules if name.startswith("parts_of_a_test")]:
         monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_what_follows_a_connect_that_a_filter_answers_is_no_request(stand: SetUp, is_made: bool) -> None:
+    async def answers(exchange: Exchange, forward: Forward) -> Response:
+        if is_made:
+            return Response(200 if exchange.method != "CONNECT" else 429, "No")
+        raise Refused("policy_timeout")
+
+    wire = stand(filtering(answers))
+    far, near = wire.connection(), wire.client()
+    await goes(near, request(b"CONNECT", b"llm.test:8000") + request(b"POST", b"/llm/smuggled", body=b"x"))
+    await turns()
+    answer = near.takes()
+    assert status_of(answer) == (429 if is_made else 503)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+    assert far.takes() == b""
+    assert len(wire.exchanges) == 1

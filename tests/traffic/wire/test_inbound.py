@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.traffic.wire.inbound import _FIRST_REQUEST_S, _MAX_BLANK_BYTES
+from sidecar.traffic.wire.inbound import _MAX_BLANK_BYTES, _NEXT_REQUEST_S
 from sidecar.traffic.wire.lingering import LINGER_BYTES, LINGER_S, QUIET_S
 from tests.traffic.wire.stand import CHUNKED, OK, Stand, error_of, request, status_of, turns
 from tests.traffic.wire.transport import CLOSE_WAIT, FakeTransport
@@ -504,7 +504,7 @@ async def test_while_draining_a_new_connection_gets_one_answer(stand: SetUp) -> 
     far.says(OK)
     assert b"\r\nConnection: close\r\n" in near.takes()
     idle = wire.client()
-    wire.passes(_FIRST_REQUEST_S)
+    wire.passes(_NEXT_REQUEST_S)
     assert not idle.ended, "its request may be on the way"
     wire.passes(0.1)
     assert idle.ended == "close"
@@ -529,7 +529,7 @@ async def test_draining_lets_a_client_that_has_just_connected_say_what_it_wants(
         far.says(OK)
         assert b"\r\nConnection: close\r\n" in near.takes()
         assert near.ended == "close"
-    wire.passes(_FIRST_REQUEST_S + 0.1)
+    wire.passes(_NEXT_REQUEST_S + 0.1)
     assert slow.ended == "close"
 
 

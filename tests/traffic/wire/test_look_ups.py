@@ -1,14 +1,18 @@
 import asyncio
+import errno
+import os
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from sidecar.model.errors import UpstreamFailed
+from sidecar.model.clock import ManualClock
+from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.runtime.metrics import Counter, Gauge, Metrics
 from sidecar.traffic.wire import look_ups as module
 from sidecar.traffic.wire.look_ups import LookUps, system_look_up
+from sidecar.traffic.wire.resolver import Resolver
 
 
 class Names:
@@ -150,3 +154,21 @@ def test_the_system_knows_its_own_name() -> None:
     assert "127.0.0.1" in system_look_up("localhost") or "::1" in system_look_up("localhost")
     with pytest.raises(OSError):
         system_look_up("no such name")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_a_resolver_without_file_descriptors_is_no_fault_of_the_name(
+    names: Names, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(number, "too many open files")
+
+    monkeypatch.setattr(os, "open", none_left)
+    resolver = Resolver(ttl_s=30.0, timeout_s=5.0, clock=ManualClock(), look_ups=LookUps(look_up=names.look_up))
+    with pytest.raises(Refused, match=r"bad\.test: .*too many open files") as caught:
+        await resolver.resolve("bad.test")
+    assert caught.value.code == "no_descriptors"
+    monkeypatch.undo()
+    with pytest.raises(UpstreamFailed, match="dns_failed"):
+        await resolver.resolve("bad.test")
+    assert names.asked == ["bad.test"] * 2, "the first time taught nothing about the name"

@@ -477,3 +477,29 @@ async def test_a_tls_connection_is_read_through_the_shared_buffer() -> None:
         outbound.buffer_updated(len(piece))
     assert sink.content == b"ok"
     assert keeper.told == ["release"]
+
+
+async def test_what_is_left_of_a_request_that_was_answered_early_is_no_part_of_the_next(connection: Connection) -> None:
+    outbound, first, second = connection.outbound, Sink(), Sink()
+    outbound.send(first, b"POST", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", whole=False)
+    outbound.flush()
+    outbound.send_more(b"last piece", whole=True)
+    outbound.data_received(OK)
+    assert connection.keeper.told == ["release"]
+    outbound.send(second, b"GET", b"GET / HTTP/1.1\r\n\r\n", whole=True)
+    assert connection.far.written.endswith(b"last piece")
+    outbound.connection_lost(None)
+    assert second.told == [("unsent", b"GET / HTTP/1.1\r\n\r\n")]
+
+
+async def test_a_connection_that_was_paused_is_the_pools_as_one_that_reads(connection: Connection) -> None:
+    outbound = connection.outbound
+    states: list[bool] = []
+    connection.keeper.release = lambda outbound: states.append(connection.far.reads)  # type: ignore[method-assign]
+    outbound.send(Sink(), b"GET", b"GET / HTTP/1.1\r\n\r\n", whole=True)
+    outbound.flush()
+    outbound.data_received(CHUNKED)
+    outbound.pause()
+    assert not connection.far.reads
+    outbound.data_received(b"0\r\n\r\n")
+    assert states == [True]

@@ -1,5 +1,7 @@
 from collections.abc import Callable
 
+import pytest
+
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic.wire.outbox import ALONE_S, Outbox, outbox_of
 from tests.traffic.wire.stand import CHUNKED, Stand, request, turns
@@ -30,6 +32,21 @@ async def test_what_is_due_is_written_together_once() -> None:
     assert [writer.flushed for writer in writers] == [1, 1, 1]
     await turns()
     assert [writer.flushed for writer in writers] == [1, 1, 1]
+
+
+async def test_a_writer_that_fails_keeps_none_behind_it_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        def flush(self) -> None:
+            raise RuntimeError("no transport")
+
+    outbox = Outbox()
+    writers = [Writing(outbox) for _ in range(3)]
+    for writer in (writers[0], Failing(), writers[1], Failing(), writers[2]):
+        outbox.add(writer)
+    await turns(1)
+    assert [writer.flushed for writer in writers] == [1, 1, 1]
+    assert outbox.is_crowded
+    assert caplog.text.count("RuntimeError: no transport") == 1, "once a minute"
 
 
 async def test_what_becomes_due_meanwhile_has_its_turn() -> None:

@@ -207,6 +207,7 @@ async def test_what_was_made_for_one_that_left_stays_idle(stand: Stand) -> None:
     ("fault", "code"),
     [
         (OSError(111, "refused"), "connect_failed"),
+        (OSError(24, "too many open files"), "no_descriptors"),
         (UpstreamFailed("dns_failed"), "dns_failed"),
         (Refused("address_refused"), "address_refused"),
         (ssl.SSLError(1, "bad"), "tls_failed"),

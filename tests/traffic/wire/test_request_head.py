@@ -376,3 +376,28 @@ def test_nothing_but_refused_comes_of_rubbish(rubbish: bytes) -> None:
 )
 def test_the_parsers_words_become_ours(said: str, code: str) -> None:
     assert refusal_of(httptools.HttpParserError(said)).code == code
+
+
+def test_a_method_has_a_bound_because_it_is_kept_in_keys() -> None:
+    assert parsed(method=b"M" * 64).method == b"M" * 64
+    assert refused(method=b"M" * 65) == "bad_request_line"
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 40, 63, 4300, 5000])
+@pytest.mark.parametrize("digits", [b"", b"7", b"1" * 19, b"1" * 20, b"9" * 4301])
+def test_a_length_of_too_many_digits_is_refused(zeros: int, digits: bytes) -> None:
+    value = b"0" * zeros + digits
+    if not value:
+        return
+    if len(digits) <= 19 and len(value) <= 64:
+        assert parsed(b"Content-Length: " + value).length == int(value)
+    else:
+        assert refused(b"Content-Length: " + value) == "bad_content_length"
+        assert refused(b"Content-Length: " + value, method=b"BREW") == "bad_content_length"
+
+
+def test_an_origin_is_seen_and_goes_on() -> None:
+    request = parsed(b"Origin: https://a.example ", b"X: 1", b"ORIGIN: null")
+    assert request.origin == b"https://a.example, null"
+    assert request.lines[2:] == [b"Origin: https://a.example ", b"X: 1", b"ORIGIN: null"]
+    assert parsed().origin == b""

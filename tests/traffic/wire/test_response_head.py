@@ -239,3 +239,17 @@ def test_nothing_but_upstream_failed_comes_of_rubbish(rubbish: bytes) -> None:
         else:
             code = ""
         assert code in ("", "upstream_malformed")
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 40, 63, 4300, 5000])
+@pytest.mark.parametrize("digits", [b"", b"7", b"1" * 19, b"1" * 20, b"9" * 4301])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_length_of_too_many_digits_is_malformed(zeros: int, digits: bytes, method: bytes) -> None:
+    value = b"0" * zeros + digits
+    if not value:
+        return
+    if len(digits) <= 19 and len(value) <= 64:
+        assert parsed(b"Content-Length: " + value, method=method).declared == int(value)
+        return
+    with pytest.raises(UpstreamFailed, match="upstream_malformed"):
+        parsed(b"Content-Length: " + value, method=method)

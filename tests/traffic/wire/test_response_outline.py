@@ -80,7 +80,7 @@ def told(make: Any) -> tuple[Any, ...]:
                 framing = reframe(other, is_1_1=is_1_1, content_only=content_only) if other.length <= 0 or content_only else None
                 out.append((framing, reply_head(other, SIGNATURE, keeps_alive=keeps, is_1_1=is_1_1)))
     head.take_apart()
-    known = (head.status, head.length, head.declared, head.keep_alive, head.is_1_1, head.has_date, head.upgrade)
+    known = (head.status, head.length, head.declared, head.keep_alive, head.is_1_1, head.has_date, head.upgrade, head.hop)
     return (*known, out, head.status_line, head.lines[1:])
 
 
@@ -202,7 +202,7 @@ def test_the_status_line_is_part_of_the_outline(status: bytes) -> None:
         ([b"Transfer-Encoding: chunked", b"Connection: close"], b"HTTP/1.1 200 OK", b"GET"),
         ([b"Transfer-Encoding: chunked", b"Connection: a", b"A: 1"], b"HTTP/1.1 200 OK", b"GET"),
         ([b"Server: x"], b"HTTP/1.1 200 OK", b"GET"),
-        ([*PLAIN, b"X-Long: " + b"x" * 4096], b"HTTP/1.1 200 OK", b"GET"),
+        ([*PLAIN, b"X-Long: " + b"x" * 2048], b"HTTP/1.1 200 OK", b"GET"),
     ],
 )
 def test_what_is_not_passed_on_as_it_came_makes_no_outline(fields: list[bytes], start: bytes, method: bytes) -> None:
@@ -286,6 +286,32 @@ def test_learning_rests_ever_longer_after_an_outline_and_after_heads_that_are_ne
         assert len(vain._drafts) < 64
     assert rests[:8] == [64, 128, 256, 512, 1024, 2048, 4096, 4096]
     assert max(rests) == response_outline._LONGEST_REST
+
+
+def test_the_first_heads_may_be_let_pass_before_anything_is_learnt() -> None:
+    outlines = Outlines(MAX_BYTES, rest=64)
+    teach(outlines, PLAIN, times=64 + 7)
+    assert outlines.read(head_of(PLAIN)) is None
+    teach(outlines, PLAIN, times=1)
+    assert agrees(outlines, head_of(PLAIN))
+
+
+def test_heads_of_2_kib_are_learnt_and_longer_ones_are_not_because_compiling_holds_the_loop() -> None:
+    room = 2048 - len(head_of([*PROVIDER, b"X-Long: "]))
+    for size, is_learnt in ((room, True), (room + 1, False)):
+        head = head_of([*PROVIDER, b"X-Long: " + b"-" * size])
+        outlines = Outlines(64 * 1024)
+        for _ in range(20):
+            outlines.learn(head, parse_response(head, method=b"GET", max_count=30))
+        assert agrees(outlines, head) is is_learnt
+
+
+@pytest.mark.parametrize("named", [b"X-Tr", b"keep-alive, X-Tr"])
+def test_what_connection_names_is_known_though_the_head_has_no_such_field(named: bytes) -> None:
+    fields = [b"Connection: " + named, b"Transfer-Encoding: chunked", b"x-request-id: 1"]
+    outlines = taught(fields)
+    read = outlines.read(head_of(fields))
+    assert read is None or read[0].hop == frozenset((b"x-tr",)), "a trailer of this name is not to go on"
 
 
 def test_heads_that_never_go_on_as_they_came_are_not_looked_at_forever() -> None:

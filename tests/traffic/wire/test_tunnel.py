@@ -199,10 +199,10 @@ async def test_a_side_that_does_not_take_what_is_left_is_given_up() -> None:
     pair.tunnel.end("")
     assert pair.client.sock is not None and pair.upstream.sock is not None
     assert pair.client.sock.lingers and pair.upstream.sock.lingers, "at first it may take its time"
-    pair.tunnel._give_up()
+    pair.tunnel.give_up()
     assert not pair.client.sock.lingers and not pair.upstream.sock.lingers, "they were reset"
     await turns()
-    pair.tunnel._give_up()  # nobody is left
+    pair.tunnel.give_up()  # nobody is left
 
 
 @pytest.mark.parametrize("is_full", [False, True])

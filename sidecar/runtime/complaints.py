@@ -20,15 +20,16 @@ class Complaints:
         self._quiet_until: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
-    def log(self, kind: str, text: str) -> None:
-        """Log the text as a warning, unless another one of this kind was logged within the last minute."""
+    def log(self, kind: str, text: str, error: BaseException | None = None) -> None:
+        """Log the text, and where `error` was raised, as a warning, unless one of this kind was logged within the last minute."""
         now = self._clock.monotonic()
         if now < self._quiet_until.get(kind, now):
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             return
         suppressed = self._suppressed.pop(kind, 0)
         self._quiet_until[kind] = now + INTERVAL_S
-        self._log.warning("%s: %s%s", self._name, text, f" ({suppressed} more like this before)" if suppressed else "")
+        before = f" ({suppressed} more like this before)" if suppressed else ""
+        self._log.warning("%s: %s%s", self._name, text, before, exc_info=error)
 
     def clear(self, kind: str) -> None:
         """Forget the complaint, because its cause is gone: the next one is logged at once."""

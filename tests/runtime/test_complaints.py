@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from sidecar.model.clock import ManualClock
-from sidecar.telemetry.complaints import Complaints
+from sidecar.runtime.complaints import Complaints
 
 
 def test_the_same_complaint_is_logged_once_a_minute_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
