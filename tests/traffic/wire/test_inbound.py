@@ -626,3 +626,25 @@ async def test_nothing_is_remembered_for_a_connection_that_ends_with_its_request
     kept.says(request())
     assert once.protocol._ready is None
     assert kept.protocol._ready is not None
+
+
+async def test_a_client_that_was_answered_just_now_is_not_closed_under_its_next_request(stand: SetUp) -> None:
+    wire = stand()
+    far, busy, idle = wire.connection(), wire.client(), wire.client()
+    for near in (idle, busy):
+        near.says(request())
+        far.takes()
+        far.says(OK)
+        near.takes()
+        if near is idle:
+            wire.passes(_NEXT_REQUEST_S + 0.1)
+    wire.listener.is_draining = True
+    for inbound in tuple(wire.listener._connections):
+        inbound.drain()
+    assert idle.ended == "close"
+    assert busy.ended == ""
+    busy.says(request())
+    far.takes()
+    far.says(OK)
+    assert b"\r\nConnection: close\r\n" in busy.takes()
+    assert busy.ended == "close"
