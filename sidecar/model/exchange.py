@@ -5,6 +5,7 @@ Both are held by the wire while bytes flow and are told the outcome exactly once
 a budget hold) it leaves with `holds`, and it is settled in reverse order when the last byte has gone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +30,40 @@ class Permit(Protocol):
         """Give it back, or charge it; called exactly once."""
 
 
+class Holder(ABC):
+    """
+    Something that policies take permits for; `permits` is None while there is none, `settled` says that it is over.
+
+    Both are the subclass's to set at its beginning, because every call makes two of these.
+    """
+
+    __slots__ = ("permits", "settled")
+
+    permits: list[Permit] | None
+    settled: bool
+
+    @abstractmethod
+    def _outcome(self) -> Outcome:
+        """How it ended, or stands now."""
+
+    def holds(self, permit: Permit) -> None:
+        """Keep what was taken until the end; where that has been, it is settled at once."""
+        if self.settled:
+            permit.settle(self._outcome())
+            return
+        if self.permits is None:
+            self.permits = []
+        self.permits.append(permit)
+
+    def settle(self) -> None:
+        """Tell everything that is held how it ended; a second call does nothing."""
+        if self.settled:
+            return
+        self.settled = True
+        if self.permits is not None:
+            settle_in_reverse(self.permits, self._outcome())
+
+
 class Head(Protocol):
     """What an exchange knows of its request; a connection's next request may share all of it but the length."""
 
@@ -36,7 +71,7 @@ class Head(Protocol):
     baggage: tuple[bytes, ...]
 
 
-class Exchange(OfPassage):
+class Exchange(Holder, OfPassage):
     """
     One request of the agent and its response.
 
@@ -46,8 +81,8 @@ class Exchange(OfPassage):
     """
 
     __slots__ = (
-        "attempts", "error", "first_byte_at", "flags", "head", "length", "on_stop", "parent_id", "passage", "permits",
-        "request_bytes", "response_bytes", "settled", "span_id", "started_at", "started_ns", "status", "stopped", "trace_id",
+        "attempts", "error", "first_byte_at", "flags", "head", "length", "on_stop", "parent_id", "passage",
+        "request_bytes", "response_bytes", "span_id", "started_at", "started_ns", "status", "stopped", "trace_id",
         "tracestate",
     )  # fmt: skip
 
@@ -73,7 +108,7 @@ class Exchange(OfPassage):
         self.parent_id = parent_id
         self.flags = flags
         self.tracestate = tracestate
-        self.permits: list[Permit] | None = None
+        self.permits = None
         self.on_stop: Callable[[str], None] | None = None
         self.stopped = self.error = ""
         self.settled = False
@@ -100,15 +135,6 @@ class Exchange(OfPassage):
         """The values of the request's baggage fields."""
         return self.head.baggage
 
-    def holds(self, permit: Permit) -> None:
-        """Keep what was taken until the end of the exchange; where that has been, it is settled at once."""
-        if self.settled:
-            permit.settle(self._outcome())
-            return
-        if self.permits is None:
-            self.permits = []
-        self.permits.append(permit)
-
     def _outcome(self) -> Outcome:
         return Outcome(self.status, self.error, self.request_bytes, self.response_bytes)
 
@@ -127,16 +153,11 @@ class Exchange(OfPassage):
             end(self.stopped)
 
     def settle(self) -> None:
-        """Tell everything that is held how the exchange ended; a second call does nothing."""
-        if self.settled:
-            return
-        self.settled = True
         self.on_stop = None  # it leads back to the wire; left in place it would be a cycle for the garbage collector
-        if self.permits is not None:
-            settle_in_reverse(self.permits, self._outcome())
+        super().settle()
 
 
-class Attempt:
+class Attempt(Holder):
     """
     One try at an upstream: its own CLIENT span, permits and deadlines.
 
@@ -146,7 +167,7 @@ class Attempt:
 
     __slots__ = (
         "address", "connected_at", "error", "exchange", "first_byte_at", "first_byte_timeout_s", "idle_timeout_s",
-        "passage", "permits", "received_bytes", "resends", "sent_bytes", "settled", "span_id", "started_at", "status",
+        "passage", "received_bytes", "resends", "sent_bytes", "span_id", "started_at", "status",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, passage: Passage, span_id: bytes, started_at: int) -> None:
@@ -156,31 +177,14 @@ class Attempt:
         self.started_at = started_at
         self.resends = exchange.attempts
         exchange.attempts += 1
-        self.permits: list[Permit] | None = None
+        self.permits = None
         self.settled = False
         self.error = self.address = ""
         self.status = self.connected_at = self.first_byte_at = self.sent_bytes = self.received_bytes = 0
         self.first_byte_timeout_s = self.idle_timeout_s = 0.0
 
-    def holds(self, permit: Permit) -> None:
-        """Keep what was taken until the end of the attempt; where that has been, it is settled at once."""
-        if self.settled:
-            permit.settle(self._outcome())
-            return
-        if self.permits is None:
-            self.permits = []
-        self.permits.append(permit)
-
     def _outcome(self) -> Outcome:
         return Outcome(self.status, self.error, self.sent_bytes, self.received_bytes)
-
-    def settle(self) -> None:
-        """Tell everything that is held how the attempt ended; a second call does nothing."""
-        if self.settled:
-            return
-        self.settled = True
-        if self.permits is not None:
-            settle_in_reverse(self.permits, self._outcome())
 
 
 def settle_in_reverse(permits: list[Permit], outcome: Outcome) -> None:

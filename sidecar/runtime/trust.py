@@ -1,4 +1,4 @@
-"""Whose certificates a TLS client of ours believes: the same ones on every version of Python."""
+"""Whose certificates a TLS client of ours believes, and which one it shows: the same on every version of Python."""
 
 import ssl
 
@@ -17,4 +17,21 @@ def verifying_context(ca_file: str | None) -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def client_context(
+    ca_file: str | None, cert_file: str | None, key_file: str | None, *, insecure_skip_verify: bool
+) -> ssl.SSLContext:
+    """
+    Return `verifying_context`, with a certificate of our own where `cert_file` names one (`key_file`: its key, if not in there).
+
+    With `insecure_skip_verify` any certificate is believed. Reads files and raises as `verifying_context` does.
+    """
+    context = verifying_context(ca_file)
+    if cert_file:
+        context.load_cert_chain(cert_file, key_file or None)
+    if insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context

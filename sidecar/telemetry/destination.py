@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from sidecar.model import own_hosts
 from sidecar.model.spec import Secret, Spec
 from sidecar.runtime.runtime import Runtime
-from sidecar.runtime.trust import verifying_context
+from sidecar.runtime.trust import client_context
 from sidecar.telemetry.signals import Signal
 
 Compression = Literal["gzip", "none"]
@@ -153,13 +153,7 @@ def written_headers(text: str) -> dict[str, Secret]:
 
 def ssl_context(tls: TlsSpec) -> ssl.SSLContext:
     """A context with these files, or the system's authorities; reads files, so call it in a thread."""
-    context = verifying_context(tls.ca_file)
-    if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file or None)
-    if tls.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(tls.ca_file, tls.cert_file, tls.key_file, insecure_skip_verify=tls.insecure_skip_verify)
 
 
 def read_file(path: str) -> bytes | None:

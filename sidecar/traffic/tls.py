@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from sidecar.model.spec import Spec
 from sidecar.runtime.runtime import Runtime
-from sidecar.runtime.trust import verifying_context
+from sidecar.runtime.trust import client_context
 
 _log = logging.getLogger(__name__)
 
@@ -103,15 +103,10 @@ def contexts_of(runtime: Runtime) -> Contexts:
 
 def make_context(spec: TlsSpec) -> ssl.SSLContext:
     """Build the client side's TLS context: HTTP/1.1 by ALPN, verification on; raises OSError or ssl.SSLError for bad files."""
-    context = verifying_context(spec.ca_file)
+    context = client_context(spec.ca_file, spec.cert_file, spec.key_file, insecure_skip_verify=spec.insecure_skip_verify)
     context.set_alpn_protocols(["http/1.1"])
     if spec.min_version == "1.3":
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if spec.cert_file:
-        context.load_cert_chain(spec.cert_file, spec.key_file)
-    if spec.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
     return context
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from sidecar.config import load
 from tests.peers.authority import Authority
+from tests.peers.chat import ASK, streams_as_it_comes
 from tests.peers.proxy import CorporateProxy
 from tests.peers.raw import RawUpstream
 from tests.peers.sse import SseUpstream
@@ -50,7 +51,11 @@ class Network:
     ) -> SidecarUnderTest:
         """A sidecar with this `traffic.proxy`, and a route `/llm/` where there is an `upstream`."""
         config: dict[str, Any] = {
-            "traffic": {"listeners": {"http": {"endpoint": "127.0.0.1:0", "allow_hosts": ["a", "x"]}}, "drain": "100ms", **traffic},
+            "traffic": {
+                "listeners": {"http": {"endpoint": "127.0.0.1:0", "allow_hosts": ["a", "x"]}},
+                "drain": "100ms",
+                **traffic,
+            },
             "admin": {"endpoint": "127.0.0.1:0"},
         }
         if proxy is not None:
@@ -155,16 +160,7 @@ async def test_a_stream_through_the_proxy_comes_as_it_is_sent(network: Set, monk
     net = await network(upstream=SseUpstream())
     sidecar = await net.sidecar(proxy={"url": net.via()}, upstream={})
     async with openai.AsyncOpenAI(api_key="k", base_url=f"{sidecar.url}/llm") as client:
-        asking = asyncio.create_task(client.chat.completions.create(stream=True, **ASK))
-        stream = await net.upstream.stream()  # type: ignore[attr-defined]  # it is an SseUpstream
-        answer = await asking
-        for number in range(5):
-            await stream.event(chunk(str(number)))
-            async with asyncio.timeout(5):
-                assert (await anext(answer)).choices[0].delta.content == str(number)
-        await stream.event(b"[DONE]")
-        await stream.ends()
-        assert [part async for part in answer] == []
+        await streams_as_it_comes(client, net.upstream, count=5)  # type: ignore[arg-type]  # it is an SseUpstream
     assert (await sidecar.finished()).error == ""
 
 
@@ -518,16 +514,10 @@ async def test_the_admin_shows_no_credential(network: Set) -> None:
 
 # ── the official SDK ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 COMPLETION = {
     "id": "c-1", "object": "chat.completion", "created": 1, "model": "m",
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hello"}}],
 }  # fmt: skip
-
-
-def chunk(text: str) -> bytes:
-    delta = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-    return json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [delta]}).encode()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

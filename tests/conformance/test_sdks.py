@@ -10,6 +10,7 @@ import anthropic
 import openai
 import pytest
 
+from tests.peers.chat import ASK, chunk, streams_as_it_comes
 from tests.peers.raw import RawUpstream
 from tests.peers.sse import SseUpstream
 from tests.peers.wire import Ended, Message, Wire
@@ -70,9 +71,6 @@ def base_url(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{scene.upstream.url}/base"
 
 
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-
-
 def sync_openai(url: str, **settings: Any) -> str | None:
     """One chat completion with the synchronous client."""
     with openai.OpenAI(api_key="k", base_url=url, **settings) as client:
@@ -124,25 +122,10 @@ async def test_anthropic_works_asynchronously(stage: Stage, mode: str, monkeypat
 # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def chunk(text: str) -> bytes:
-    """A chat completion chunk."""
-    delta = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-    return json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [delta]}).encode()
-
-
 async def test_openai_streams_as_it_comes(stage: Stage, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = await stage(peer=SseUpstream())
     async with openai.AsyncOpenAI(api_key="k", base_url=base_url(scene, monkeypatch)) as client:
-        asking = asyncio.create_task(client.chat.completions.create(stream=True, **ASK))
-        stream = await scene.upstream.stream()
-        answer = await asking
-        for number in range(10):
-            await stream.event(chunk(str(number)))
-            async with asyncio.timeout(5):
-                assert (await anext(answer)).choices[0].delta.content == str(number)
-        await stream.event(b"[DONE]")
-        await stream.ends()
-        assert [part async for part in answer] == []
+        await streams_as_it_comes(client, scene.upstream, count=10)
     assert (await scene.sidecar.finished()).error == ""
 
 

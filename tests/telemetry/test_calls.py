@@ -1,7 +1,8 @@
 """Facts in, series out: names and labels of the semantic conventions, and tables that outsiders cannot fill."""
 
-import time
+import sys
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -204,18 +205,24 @@ async def test_after_stop_nothing_is_counted_and_stop_may_be_called_again() -> N
     assert series(runtime, "calls.attempts") == {}
 
 
-def test_a_fact_costs_little() -> None:
-    """Measured 0.5 µs beside `publish`; the bound leaves room for a slow and busy machine, not for a mistake in the shape."""
+def test_a_fact_costs_no_more_than_a_few_calls_however_many_come() -> None:
+    """Counted, not timed: a clock would judge the machine and what measures the coverage; 0.5 µs a fact were measured."""
     runtime = Runtime()
     build(runtime)
     fact = exchange()
-    best_s = float("inf")
-    for _ in range(5):
-        began = time.process_time()
+    calls_made = 0
+
+    def count(frame: FrameType, event: str, of: object) -> None:
+        nonlocal calls_made
+        calls_made += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
         for _ in range(5_000):
             runtime.bus.publish(fact)
-        best_s = min(best_s, time.process_time() - began)
-    assert best_s / 5_000 < 5e-6
+    finally:
+        sys.setprofile(None)
+    assert calls_made / 5_000 < 16  # 12 today, bus and batches included
 
 
 async def test_methods_that_nobody_knows_take_no_more_than_one_place() -> None:

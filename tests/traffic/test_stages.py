@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.model.errors import Refused
 from sidecar.traffic.stages import Stages
+from tests.traffic.wire.stand import Holds
 
 
 class Marks:
@@ -38,20 +39,6 @@ class Marks:
         return self.does  # type: ignore[no-any-return]  # a stage may give what it must not
 
 
-class Keeps:
-    """Holds everything back until the end."""
-
-    def __init__(self) -> None:
-        self.kept = b""
-
-    def data(self, chunk: bytes) -> bytes:
-        self.kept += chunk
-        return b""
-
-    def end(self, error: str) -> bytes:
-        return self.kept
-
-
 def made_of(*each: Any) -> Stages:
     stages = Stages()
     for stage in each:
@@ -74,7 +61,7 @@ def test_content_passes_all_stages_and_what_one_gives_at_its_end_passes_those_be
 
 def test_a_stage_that_holds_back_keeps_the_next_from_being_asked() -> None:
     behind = Marks()
-    stages = made_of(Keeps(), behind)
+    stages = made_of(Holds(), behind)
     assert stages.data(b"1") == b""
     assert behind.seen == []
     assert stages.end("") == b"1mM"
@@ -103,7 +90,7 @@ def test_a_stage_that_fails_is_a_refusal_and_everybody_hears_an_ending(
 
 
 def test_a_stage_may_refuse_to_go_on_and_what_the_others_have_left_is_given() -> None:
-    stages = made_of(Keeps(), Marks())
+    stages = made_of(Holds(), Marks())
     stages.data(b"kept")
     refusing = made_of(Marks(when="data", does=Refused("stopped", "enough")), Marks(b"b"))
     with pytest.raises(Refused, match="stopped"):

@@ -15,7 +15,7 @@ from email.utils import formatdate
 from typing import Any
 
 from sidecar.model.authority import read_endpoint
-from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.model.errors import Refused
 from sidecar.model.exchange import Exchange
 from sidecar.model.facts import Mode, Passage, Purpose
 from sidecar.model.own_hosts import check_allowed, is_loopback
@@ -28,6 +28,7 @@ from sidecar.traffic.places import Places
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.guests import Guests
+from sidecar.traffic.wire.handover import dial_other_side
 from sidecar.traffic.wire.inbound import Inbound
 from sidecar.traffic.wire.outbox import outbox_of
 from sidecar.traffic.wire.reply import Signature
@@ -329,13 +330,8 @@ class HttpListener:
         self.own(call, self._dial_tunnel(call, upstream))
 
     async def _dial_tunnel(self, call: Call, upstream: HttpUpstream) -> None:
-        timeout_s = float(upstream.config.connect_timeout)
         try:
-            async with asyncio.timeout(timeout_s):
-                sock, address = await upstream.dial_tunnel()
-        except TimeoutError:
-            call.not_connected(UpstreamFailed("connect_timeout", f"not within {timeout_s} s"))
-            return
+            sock, address = await dial_other_side(upstream)
         except Refused as refused:
             call.not_connected(refused)
             return

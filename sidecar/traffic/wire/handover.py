@@ -1,15 +1,29 @@
-"""A call becomes a tunnel: its exchange and attempt go on until both sides have ended."""
+"""A call becomes a tunnel: its other side is dialled, and its exchange and attempt go on until both sides have ended."""
 
+import asyncio
+import socket
 import time
 from typing import TYPE_CHECKING
 
+from sidecar.model.errors import UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.traffic.meter import attempt_finished, exchange_finished
 from sidecar.traffic.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
+    from sidecar.traffic.upstreams.http import HttpUpstream
     from sidecar.traffic.wire.inbound import Inbound
     from sidecar.traffic.wire.listener import Listener
+
+
+async def dial_other_side(upstream: "HttpUpstream") -> tuple[socket.socket, str]:
+    """Connect to the destination of a CONNECT within its `connect_timeout`; returns the socket and the peer's address."""
+    timeout_s = float(upstream.config.connect_timeout)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await upstream.dial_tunnel()
+    except TimeoutError:
+        raise UpstreamFailed("connect_timeout", f"not within {timeout_s} s") from None
 
 
 def hand_over(

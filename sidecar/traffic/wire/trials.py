@@ -16,6 +16,7 @@ from sidecar.traffic.response import Response
 from sidecar.traffic.wire.call import UPLOAD_WINDOW_BYTES
 from sidecar.traffic.wire.deadlines import undecided
 from sidecar.traffic.wire.delivery import end_stages
+from sidecar.traffic.wire.handover import dial_other_side
 from sidecar.traffic.wire.trial import Trial
 
 if TYPE_CHECKING:
@@ -94,13 +95,7 @@ class Trials:
         trial.send(self._ready.head(call.exchange, trial.attempt), content)
 
     async def _dial(self, trial: Trial) -> Response:
-        upstream = trial.upstream
-        timeout_s = float(upstream.config.connect_timeout)
-        try:
-            async with asyncio.timeout(timeout_s):
-                sock, address = await upstream.dial_tunnel()
-        except TimeoutError:
-            raise UpstreamFailed("connect_timeout", f"not within {timeout_s} s") from None
+        sock, address = await dial_other_side(trial.upstream)
         if trial.is_over:
             sock.close()
             raise Refused("given_up")

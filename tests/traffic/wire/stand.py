@@ -37,6 +37,20 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
+class Holds:
+    """Keeps everything until the end."""
+
+    def __init__(self) -> None:
+        self.kept = b""
+
+    def data(self, chunk: bytes) -> bytes:
+        self.kept += chunk
+        return b""
+
+    def end(self, error: str) -> bytes:
+        return self.kept
+
+
 class AtTheEnd(Outbox):
     """An outbox that is always crowded, so that no clock decides when bytes are written: at the end of the turn, or by `takes`."""
 

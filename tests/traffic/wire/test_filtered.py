@@ -18,7 +18,20 @@ from sidecar.traffic.wire.body import Body, ChunkedBody, LengthBody
 from sidecar.traffic.wire.call import UPLOAD_WINDOW_BYTES
 from tests.peers.raw import RawUpstream
 from tests.sidecar_under_test import SidecarUnderTest, config_for
-from tests.traffic.wire.stand import CHUNKED, OK, UNTIL_CLOSE, Held, Stand, error_of, filtering, guard, request, status_of, turns
+from tests.traffic.wire.stand import (
+    CHUNKED,
+    OK,
+    UNTIL_CLOSE,
+    Held,
+    Holds,
+    Stand,
+    error_of,
+    filtering,
+    guard,
+    request,
+    status_of,
+    turns,
+)
 from tests.traffic.wire.transport import FakeTransport
 
 SetUp = Callable[..., Stand]
@@ -405,20 +418,6 @@ class Shout:
 
     def end(self, error: str) -> bytes:
         return b"!"
-
-
-class Holds:
-    """Keeps everything until the end."""
-
-    def __init__(self) -> None:
-        self.kept = b""
-
-    def data(self, chunk: bytes) -> bytes:
-        self.kept += chunk
-        return b""
-
-    def end(self, error: str) -> bytes:
-        return self.kept
 
 
 async def shouting(exchange: Exchange, forward: Forward) -> Response:

@@ -33,16 +33,22 @@ async def draining(wire: Stand) -> "asyncio.Task[int]":
     return task
 
 
-async def test_a_call_that_is_over_is_waited_for_until_its_bytes_have_gone(stand: SetUp) -> None:
-    wire = stand()
+def answered_but_not_taken(wire: Stand) -> FakeTransport:
+    """A client whose call is over, and which has still to take the answer."""
     far, near = wire.connection(), wire.client()
     near.says(ASKS + b"\r\n")
     far.takes()
     near.takes_nothing = True
     far.says(OK)
     near.takes()
-    assert wire.exchanges and wire.listener.in_flight == 0
     near.close = lambda: None  # type: ignore[method-assign]  # a real one waits for its bytes to be taken
+    return near
+
+
+async def test_a_call_that_is_over_is_waited_for_until_its_bytes_have_gone(stand: SetUp) -> None:
+    wire = stand()
+    near = answered_but_not_taken(wire)
+    assert wire.exchanges and wire.listener.in_flight == 0
     task = await draining(wire)
     assert not task.done()
     near.drains()
@@ -64,13 +70,7 @@ async def test_what_waits_for_the_end_of_the_turn_has_not_gone_either(stand: Set
 
 async def test_who_takes_nothing_is_cut_at_the_deadline_and_counted(stand: SetUp) -> None:
     wire = stand()
-    far, near = wire.connection(), wire.client()
-    near.says(ASKS + b"\r\n")
-    far.takes()
-    near.takes_nothing = True
-    far.says(OK)
-    near.takes()
-    near.close = lambda: None  # type: ignore[method-assign]
+    near = answered_but_not_taken(wire)
     task = await draining(wire)
     wire.clock.advance(10.0)
     assert await task == 1

@@ -22,6 +22,12 @@ async def goes(near: FakeTransport, data: bytes) -> None:
     await turns()
 
 
+def hears(task: "asyncio.Task[Response]") -> None:
+    """Take notice of how a task ended."""
+    if not task.cancelled():
+        task.exception()
+
+
 class Hedges:
     """Forwards twice at once and returns what comes first; `kept` are the tasks, `given` what each came to."""
 
@@ -44,6 +50,8 @@ class Hedges:
             if self.cancels:
                 for task in others:
                     task.cancel()
+            for task in others:
+                task.add_done_callback(hears)  # a loser that nobody hears is logged whenever the garbage is collected
             return done.pop().result()
 
         return filtering(hedges)
