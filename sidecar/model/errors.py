@@ -82,6 +82,9 @@ CODES: dict[str, Code] = {
     "upstream_malformed": Code(502, _U, False, "The upstream's answer is not HTTP/1.1 as RFC 9112 defines it."),
     "first_byte_timeout": Code(504, _U, True, "The upstream did not begin to answer in time (first_byte_timeout)."),
     "idle_timeout": Code(504, _U, True, "The upstream stopped sending in the middle (idle_timeout)."),
+    "agent_card_signed": Code(
+        502, _O, False, "The agent's card is signed and cannot be rewritten; set `signed: pass`, or call as a forward proxy."
+    ),
     # ourselves
     "client_gone": Code(499, _C, True, "The client closed the connection before the answer was complete."),
     "stopped": Code(503, _O, False, "An operator or a policy stopped this call."),

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from sidecar.model.asked import Asked
+from sidecar.model.change import Change
+from sidecar.model.dialogue import Dialogue
 from sidecar.model.facts import OfPassage, Passage
 
 
@@ -77,12 +80,13 @@ class Exchange(Holder, OfPassage):
 
     `passage` says who calls what; `head` is the request's, and `length` its Content-Length (below 0: it has none). `trace_id`
     and `span_id` are raw; `parent_id` is b"" without an agent's span. Times are `time_ns` at the start and monotonic
-    nanoseconds (`_at`) for all that follows.
+    nanoseconds (`_at`) for all that follows. `asked` is what the request asks for, None where no dialect has read it;
+    `dialogue` that of the attempt whose answer the agent gets; `link` as in `ExchangeFinished`.
     """
 
     __slots__ = (
-        "attempts", "error", "first_byte_at", "flags", "head", "length", "on_stop", "parent_id", "passage",
-        "request_bytes", "response_bytes", "span_id", "started_at", "started_ns", "status", "stopped", "trace_id",
+        "asked", "attempts", "dialogue", "error", "first_byte_at", "flags", "head", "length", "link", "on_stop", "parent_id",
+        "passage", "request_bytes", "response_bytes", "span_id", "started_at", "started_ns", "status", "stopped", "trace_id",
         "tracestate",
     )  # fmt: skip
 
@@ -109,6 +113,9 @@ class Exchange(Holder, OfPassage):
         self.flags = flags
         self.tracestate = tracestate
         self.permits = None
+        self.asked: Asked | None = None
+        self.dialogue: Dialogue | None = None
+        self.link = b""
         self.on_stop: Callable[[str], None] | None = None
         self.stopped = self.error = ""
         self.settled = False
@@ -157,17 +164,29 @@ class Exchange(Holder, OfPassage):
         super().settle()
 
 
+class Tells(Protocol):
+    """The record of what is said in an attempt, while it goes on."""
+
+    def change(self, change: Change) -> str:
+        """Change the request before it is sent; returns "", or a word why that cannot be."""
+        ...
+
+    def dialogue(self, started_ns: int) -> Dialogue:
+        """What was said, now that the attempt is over; it began at `started_ns` since the epoch."""
+        ...
+
+
 class Attempt(Holder):
     """
     One try at an upstream: its own CLIENT span, permits and deadlines.
 
     `passage` is the exchange's, but for another upstream after a failover. Deadlines are seconds; one that no policy sets
-    is the upstream's.
+    is the upstream's. `dialogue` is what was said, None where no dialect reads it, and until the end; `transcript` becomes it.
     """
 
     __slots__ = (
-        "address", "connected_at", "error", "exchange", "first_byte_at", "first_byte_timeout_s", "idle_timeout_s",
-        "passage", "received_bytes", "resends", "sent_bytes", "span_id", "started_at", "status",
+        "address", "connected_at", "dialogue", "error", "exchange", "first_byte_at", "first_byte_timeout_s",
+        "idle_timeout_s", "passage", "received_bytes", "resends", "sent_bytes", "span_id", "started_at", "status", "transcript",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, passage: Passage, span_id: bytes, started_at: int) -> None:
@@ -178,6 +197,8 @@ class Attempt(Holder):
         self.resends = exchange.attempts
         exchange.attempts += 1
         self.permits = None
+        self.dialogue: Dialogue | None = None
+        self.transcript: Tells | None = None
         self.settled = False
         self.error = self.address = ""
         self.status = self.connected_at = self.first_byte_at = self.sent_bytes = self.received_bytes = 0
@@ -185,6 +206,15 @@ class Attempt(Holder):
 
     def _outcome(self) -> Outcome:
         return Outcome(self.status, self.error, self.sent_bytes, self.received_bytes)
+
+    def change(self, change: Change) -> str:
+        """
+        Have the request changed before it is sent; returns "" where that was done, else a word why it cannot be.
+
+        For guards at the attempt. `signed`: any change would break a signature; `coded`: the body is compressed; `not_taken`:
+        the endpoint does not know it; `unread`, `too_large`, …: nobody has read the request.
+        """
+        return self.transcript.change(change) if self.transcript is not None else "unread"
 
 
 def settle_in_reverse(permits: list[Permit], outcome: Outcome) -> None:

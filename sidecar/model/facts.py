@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, final
 
+from sidecar.model.dialogue import Dialogue
+
 MOST_TEXT = 4096
 """Characters of both targets of a call that a record should hold."""
 
@@ -29,6 +31,7 @@ class Mode(StrEnum):
     FORWARD = "forward"
     GATEWAY = "gateway"
     CONNECT = "connect"
+    STDIO = "stdio"
 
 
 @dataclass(slots=True)
@@ -131,7 +134,7 @@ class AttemptFinished(OfPassage):
     Times: `started_ns` and `ended_ns` since the epoch; `first_byte_s` and `connect_s` are seconds from the start (0.0
     where it never came to that; `connect_s` is 0.0 on a reused connection). `status` is 0 where no response head came.
     `error` is a key of `errors.CODES` or "". Ids are raw bytes (16 and 8). `address` is the peer's IP, `resends` how many
-    tries came before; bytes count bodies (in tunnels: everything).
+    tries came before; bytes count bodies (in tunnels: everything). `dialogue` is what was said, where a dialect could read it.
     """
 
     passage: Passage
@@ -150,6 +153,7 @@ class AttemptFinished(OfPassage):
     connect_s: float
     first_byte_s: float
     resends: int
+    dialogue: Dialogue | None = None
 
     @property
     def path(self) -> str:
@@ -164,7 +168,9 @@ class ExchangeFinished(OfPassage):
     One request of the agent and its response are over, as the agent saw them.
 
     `parent_id` is the agent's span or b"" where it sent none. `status` is what the agent got, 0 where it got nothing.
-    Otherwise as in `AttemptFinished`.
+    `dialogue` is that of the attempt whose answer the agent saw. `link` is another context that came with the call (16 bytes
+    trace id, 8 bytes span id), or b"": that of the HTTP head, where an MCP body names the parent. Otherwise as in
+    `AttemptFinished`.
     """
 
     passage: Passage
@@ -181,6 +187,8 @@ class ExchangeFinished(OfPassage):
     response_bytes: int
     first_byte_s: float
     attempts: int
+    dialogue: Dialogue | None = None
+    link: bytes = b""
 
     @property
     def path(self) -> str:

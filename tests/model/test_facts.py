@@ -12,7 +12,9 @@ PASSAGE = Passage(
 )  # fmt: skip
 
 EVERY_FACT = [
-    each for each in vars(facts).values() if dataclasses.is_dataclass(each) and isinstance(each, type) and each is not Passage
+    each
+    for each in vars(facts).values()
+    if dataclasses.is_dataclass(each) and isinstance(each, type) and each.__module__ == facts.__name__ and each is not Passage
 ]
 
 

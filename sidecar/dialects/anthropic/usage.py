@@ -1,0 +1,122 @@
+"""
+Anthropic's counts, sorted into classes that do not overlap.
+
+On the wire `input_tokens` has neither what was read from the cache nor what was written to it; `output_tokens` has the thinking
+in it. In a stream they come in parts, and each later figure takes the place of the former one; what is null or absent stands.
+"""
+
+import msgspec
+
+from sidecar.model.usage import Usage
+
+_MOST = 10**12  # a count above this is a mistake, and counts as not told
+_MOST_ITERATIONS = 256
+
+
+class Written(msgspec.Struct, gc=False):
+    """`cache_creation`: what was written to the cache, by lifetime."""
+
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class ServerTools(msgspec.Struct, gc=False):
+    """`server_tool_use`: how often the server's own tools were used."""
+
+    web_search_requests: int | None = None
+
+
+class OutputDetails(msgspec.Struct, gc=False):
+    """`output_tokens_details`: what of the output was thinking."""
+
+    thinking_tokens: int | None = None
+
+
+class Iteration(msgspec.Struct, gc=False):
+    """One of `iterations` (beta); only a compaction's tokens are not in the sums beside it."""
+
+    type: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: Written | None = None
+
+
+class Counts(msgspec.Struct, gc=False):
+    """`usage`, of a message, of `message_start` or of `message_delta`."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: Written | None = None
+    server_tool_use: ServerTools | None = None
+    output_tokens_details: OutputDetails | None = None
+    iterations: list[Iteration] | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+
+
+class Tally:
+    """The counts of one message as far as they are known; `hear` each part, then ask for `usage`."""
+
+    __slots__ = ("_compactions", "_input", "_output", "_read", "_searches", "_thinking", "_written", "_written_1h", "_written_5m")
+
+    def __init__(self) -> None:
+        self._input = self._output = self._read = self._written = self._written_5m = self._written_1h = 0
+        self._thinking = self._searches = 0
+        self._compactions: list[Iteration] = []
+
+    def hear(self, told: Counts) -> None:
+        """Let what is told take the place of what was known."""
+        self._input = _count(told.input_tokens, self._input)
+        self._output = _count(told.output_tokens, self._output)
+        self._read = _count(told.cache_read_input_tokens, self._read)
+        self._written = _count(told.cache_creation_input_tokens, self._written)
+        if told.cache_creation is not None:
+            self._written_5m = _count(told.cache_creation.ephemeral_5m_input_tokens, self._written_5m)
+            self._written_1h = _count(told.cache_creation.ephemeral_1h_input_tokens, self._written_1h)
+        if told.server_tool_use is not None:
+            self._searches = _count(told.server_tool_use.web_search_requests, self._searches)
+        if told.output_tokens_details is not None:
+            self._thinking = _count(told.output_tokens_details.thinking_tokens, self._thinking)
+        if told.iterations is not None:
+            self._compactions = [each for each in told.iterations[:_MOST_ITERATIONS] if each.type == "compaction"]
+
+    def usage(self) -> Usage:
+        """Return everything that is known now; a message's compactions are billed like itself and counted in."""
+        thinking = min(self._thinking, self._output)
+        usage = Usage(
+            input_tokens=self._input,
+            cache_read_tokens=self._read,
+            cache_write_tokens=max(self._written - self._written_5m - self._written_1h, 0),
+            cache_write_5m_tokens=self._written_5m,
+            cache_write_1h_tokens=self._written_1h,
+            output_tokens=self._output - thinking,
+            reasoning_tokens=thinking,
+            web_searches=self._searches,
+        )
+        for each in self._compactions:
+            _add(usage, each)
+        return usage
+
+
+def tier(told: Counts) -> str:
+    """Return the tier that was served, "" where nothing is said; the fast mode is told apart from it and priced like one."""
+    return "fast" if told.speed == "fast" else (told.service_tier or "")[:256]
+
+
+def _count(told: int | None, known: int) -> int:
+    return told if told is not None and 0 <= told <= _MOST else known
+
+
+def _add(usage: Usage, each: Iteration) -> None:
+    written = each.cache_creation or Written()
+    written_5m, written_1h = _count(written.ephemeral_5m_input_tokens, 0), _count(written.ephemeral_1h_input_tokens, 0)
+    usage.input_tokens += _count(each.input_tokens, 0)
+    usage.output_tokens += _count(each.output_tokens, 0)
+    usage.cache_read_tokens += _count(each.cache_read_input_tokens, 0)
+    usage.cache_write_tokens += max(_count(each.cache_creation_input_tokens, 0) - written_5m - written_1h, 0)
+    usage.cache_write_5m_tokens += written_5m
+    usage.cache_write_1h_tokens += written_1h

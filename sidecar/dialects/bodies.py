@@ -1,0 +1,54 @@
+"""Reading a whole body: the pieces of an answer that is one JSON text are collected, and read when the last one has come."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from sidecar.model.answered import Answered
+
+A = TypeVar("A", bound=Answered)
+MOST_BYTES = 64 << 20
+
+
+class WholeBody(Generic[A]):
+    """
+    A reader of an answer that is not a stream.
+
+    `read` gets the whole body, once, at the end, and fills `answered` in; it may raise a `ValueError` (`Unreadable`, and the
+    errors of msgspec and json are such) or run out of stack: then, and above `most_bytes`, the answer is unreadable. An
+    empty body is not read: it says nothing, and that is no fault.
+    """
+
+    __slots__ = ("_most_bytes", "_pieces", "_read", "_size", "answered")
+
+    def __init__(self, answered: A, read: Callable[[bytes], None], most_bytes: int = MOST_BYTES) -> None:
+        self.answered: A = answered
+        self._read = read
+        self._most_bytes = most_bytes
+        self._pieces: bytes | bytearray = b""  # the first piece is kept as it is: mostly it is all there is
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Keep the next bytes, unless they are too many."""
+        self._size += len(data)
+        if self._size > self._most_bytes:
+            self.answered.is_unreadable = True
+            self._pieces = b""
+        elif not self._pieces:
+            self._pieces = data
+        elif type(self._pieces) is bytearray:
+            self._pieces += data
+        else:
+            self._pieces = bytearray(self._pieces)
+            self._pieces += data
+
+    def end(self) -> None:
+        """Read what has come; the answer has ended, readable or not."""
+        self.answered.is_ended = True
+        body = self._pieces
+        if not body or self.answered.is_unreadable:
+            return
+        self._pieces = b""
+        try:
+            self._read(bytes(body))
+        except (ValueError, RecursionError):
+            self.answered.is_unreadable = True

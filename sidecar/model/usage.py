@@ -1,0 +1,74 @@
+"""
+What a model call used, in classes that do not overlap: every token counts in exactly one of them.
+
+Providers count differently (OpenAI and Gemini put cached tokens into the input, Anthropic does not; OpenAI counts reasoning
+as output, Gemini beside it). A dialect sorts them out once, here, and nobody after it has to know.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Usage:
+    """
+    Tokens of one call, each in one class only; 0 where nothing was said.
+
+    `input_tokens` and `output_tokens` are what no other class names. `cache_write_tokens` are writes whose lifetime nobody
+    told. `web_searches` and `tool_uses` count server-side work that is billed by the call. `input_characters`,
+    `output_characters` and `billed_seconds` serve those who bill by these.
+    """
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    input_video_tokens: int = 0
+    cache_read_audio_tokens: int = 0
+    cache_read_image_tokens: int = 0
+    cache_read_video_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    output_video_tokens: int = 0
+    web_searches: int = 0
+    tool_uses: int = 0
+    input_characters: int = 0
+    output_characters: int = 0
+    billed_seconds: float = 0.0
+
+    @property
+    def cache_read_total(self) -> int:
+        """Tokens read from a cache, of whatever kind."""
+        return self.cache_read_tokens + self.cache_read_audio_tokens + self.cache_read_image_tokens + self.cache_read_video_tokens
+
+    @property
+    def cache_write_total(self) -> int:
+        """Tokens written to a cache, for however long."""
+        return self.cache_write_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
+    def input_total(self) -> int:
+        """All tokens that went in, cached or not: `gen_ai.usage.input_tokens`, and what long-context tiers are decided by."""
+        return (
+            self.input_tokens
+            + self.cache_read_total
+            + self.cache_write_total
+            + self.input_audio_tokens
+            + self.input_image_tokens
+            + self.input_video_tokens
+        )
+
+    @property
+    def output_total(self) -> int:
+        """All tokens that came out, reasoning included: `gen_ai.usage.output_tokens`."""
+        return (
+            self.output_tokens
+            + self.reasoning_tokens
+            + self.output_audio_tokens
+            + self.output_image_tokens
+            + self.output_video_tokens
+        )

@@ -1,0 +1,72 @@
+import json
+
+import msgspec
+import pytest
+
+from sidecar.dialects.bodies import WholeBody
+from sidecar.dialects.dialect import Unreadable
+from sidecar.model.answered import Answered
+
+
+def test_the_pieces_are_read_as_one_when_the_last_has_come() -> None:
+    read: list[bytes] = []
+    reader = WholeBody(Answered(), read.append)
+    for piece in (b'{"a"', b"", b":1}"):
+        reader.feed(piece)
+        assert read == [] and not reader.answered.is_ended
+    reader.end()
+    assert read == [b'{"a":1}']
+    assert reader.answered == Answered(is_ended=True)
+
+
+def test_a_cut_body_is_not_read() -> None:
+    reader = WholeBody(Answered(), pytest.fail)
+    reader.feed(b"{")
+    assert reader.answered == Answered()
+
+
+def test_an_empty_body_is_not_read_and_no_fault() -> None:
+    reader = WholeBody(Answered(), pytest.fail)
+    reader.feed(b"")
+    reader.end()
+    assert reader.answered == Answered(is_ended=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unreadable("x"),
+        msgspec.DecodeError("x"),
+        msgspec.ValidationError("x"),
+        json.JSONDecodeError("x", "", 0),
+        RecursionError(),
+        UnicodeDecodeError("utf-8", b"", 0, 0, ""),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_be_read_is_said_and_not_raised(error: Exception) -> None:
+    def read(body: bytes) -> None:
+        raise error
+
+    reader = WholeBody(Answered(), read)
+    reader.feed(b"x")
+    reader.end()
+    assert reader.answered == Answered(is_ended=True, is_unreadable=True)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 50])
+def test_a_body_above_the_bound_is_let_go(piece: int) -> None:
+    reader = WholeBody(Answered(), pytest.fail, most_bytes=10)
+    for _ in range(20):
+        reader.feed(b"x" * piece)
+    assert reader.answered.is_unreadable and not reader._pieces
+    reader.end()
+    assert reader.answered.is_ended
+
+
+def test_a_body_at_the_bound_is_read() -> None:
+    read: list[bytes] = []
+    reader = WholeBody(Answered(), read.append, most_bytes=10)
+    reader.feed(b"x" * 10)
+    reader.end()
+    assert read == [b"x" * 10]

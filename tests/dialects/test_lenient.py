@@ -1,0 +1,158 @@
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.dialects.dialect import Unreadable
+from sidecar.dialects.lenient import MOST_COUNT, MOST_MENDED_BYTES, Lenient, Lists, count, least, raw_size, size
+
+
+class Inner(msgspec.Struct):
+    text: str = ""
+    number: int | None = None
+
+
+class Outer(msgspec.Struct, rename="camel"):
+    first_name: str = ""
+    inner: Inner | None = None
+    items: list[Inner] | None = None
+    either: str | Inner | None = None
+    rest: msgspec.Raw = msgspec.Raw(b"")
+
+
+decode = Lenient(Outer).decode
+
+
+def test_what_fits_is_decoded() -> None:
+    told = decode(b'{"firstName":"a","inner":{"text":"b"},"items":[{"number":1}],"either":{"text":"c"},"rest":[1]}')
+    assert (told.first_name, told.inner, told.items, told.either) == ("a", Inner("b"), [Inner(number=1)], Inner("c"))
+    assert bytes(told.rest) == b"[1]"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"firstName":7,"inner":{"text":"b"}}', Outer(inner=Inner("b"))),
+        (b'{"firstName":"a","inner":[]}', Outer("a")),
+        (b'{"firstName":"a","inner":{"text":null,"number":2}}', Outer("a", Inner(number=2))),
+        (b'{"items":[{"text":"a"},7,{"text":8,"number":9}]}', Outer(items=[Inner("a"), Inner(number=9)])),
+        (b'{"items":{},"either":[]}', Outer()),
+        (b'{"firstName":1,"either":"x"}', Outer(either="x")),
+        (b'{"firstName":1,"either":{"text":"x","number":"y"}}', Outer(either=Inner("x"))),
+        (b'{"firstName":"a","inner":{"number":1e400}}', Outer("a", Inner())),
+        (b'{"firstName":"\\ud83d","inner":{"text":"b"}}', Outer("?", Inner("b"))),
+        (b'{"firstName":"a\xff"}', Outer("a\ufffd")),
+        (b'\xef\xbb\xbf{"firstName":"a"}', Outer("a")),
+        (b'{"inner":{"number":NaN},"firstName":"a"}', Outer("a", Inner())),
+        (b'{"firstName":"a","firstName":"b","inner":3}', Outer("b")),
+    ],
+    ids=[
+        "string",
+        "object",
+        "null",
+        "items",
+        "list",
+        "either",
+        "either-part",
+        "huge",
+        "surrogate",
+        "utf-8",
+        "mark",
+        "nan",
+        "twice",
+    ],
+)
+def test_what_does_not_fit_loses_only_itself(data: bytes, expected: Outer) -> None:
+    assert decode(data) == expected
+
+
+def test_raw_members_survive_the_second_try() -> None:
+    assert bytes(decode(b'{"firstName":1,"rest":{"a": 1}}').rest) == b'{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"7",
+        b'"a"',
+        b"{",
+        b'{"a":1}}',
+        b'{"a":1,}',
+        b"\x00",
+        b"[" * 100_000,
+        b'{"rest":' * 100_000,
+        b'{"a":"\\ud800"' + b" " * MOST_MENDED_BYTES + b"}",
+    ],
+    ids=["empty", "list", "number", "string", "cut", "more", "comma", "nul", "deep-list", "deep-object", "too-large-to-mend"],
+)
+def test_what_is_no_object_is_unreadable(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        decode(data)
+
+
+def test_a_long_list_with_a_flaw_is_kept_in_part() -> None:
+    told = decode(b'{"items":[7' + b',{"number":1}' * 5_000 + b"]}")
+    assert told.items is not None and len(told.items) == 1023
+
+
+@given(
+    st.binary(max_size=60)
+    | st.recursive(
+        st.none() | st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["firstName", "inner", "items", "either", "text", "number"]), inner)
+        ),
+        max_leaves=12,
+    ).map(msgspec.json.encode)
+)
+def test_nothing_else_is_ever_raised(data: bytes) -> None:
+    try:
+        told = decode(data)
+    except Unreadable:
+        return
+    assert isinstance(told, Outer) and isinstance(told.first_name, str)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [(None, 0), (7, 7), (7.9, 7), (-1, 0), (MOST_COUNT + 1, 0), (float("inf"), 0), (float("nan"), 0)]
+)
+def test_a_count_that_cannot_be_one_is_none(told: Any, expected: int) -> None:
+    assert count(told) == expected
+
+
+def test_sizes_are_bytes() -> None:
+    assert [size(text) for text in (None, "", "abc", "ü", "👋", "\ud83d")] == [0, 0, 3, 2, 4, 1]
+    assert [raw_size(msgspec.Raw(data)) for data in (b"", b"null", b"{}")] == [0, 0, 2]
+
+
+class _Item(msgspec.Struct):
+    name: str = ""
+
+
+def test_a_list_is_read_when_its_length_is_known() -> None:
+    items = Lists(_Item)
+    assert items.read(b'[{"name":"a"},{"name":7},null,{}]') == [_Item("a"), _Item(), _Item()]
+    assert items.read(b'{"name":"a"}') == items.read(b"null") == items.read(b"") == items.read(b"[") == []
+    assert Lists(str).read(b'["a",1,"b"]') == ["a", "b"]
+
+
+def test_a_list_of_more_than_anybody_means_is_none() -> None:
+    assert Lists(_Item).read(b"[" + b"{},          " * 30_000 + b"{}]") is None
+    assert Lists(str).read(b"[" + b'"",        ' * 30_000 + b'""]') is None
+    found = Lists(_Item).read(b"[" + b'{"name":"%b"},' % (b"n" * 999) * 9_000 + b"{}]")
+    assert found is not None and len(found) == 9_001
+
+
+def test_who_needs_to_know_is_told_whether_everything_fitted() -> None:
+    reader = Lenient(_Item)
+    assert reader.try_to(b'{"name":"a"}') == (_Item("a"), True)
+    assert reader.try_to(b'{"name":1}') == (_Item(), False)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(3.0, 3), (30.0, 10), (-1.0, 0), (0.0, 0), (1e300, 0), (0.5, 0)])
+def test_a_part_is_no_more_than_its_total(value: float, expected: int) -> None:
+    assert least(value, 10) == expected
