@@ -8,8 +8,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sidecar.dialects.recognition import AUTO, IN_ORDER, PLAIN, is_dialect
 from sidecar.model.spec import Spec
-from sidecar.runtime.components import Declared, closest, modules_in
+from sidecar.runtime.components import Declared, closest
 from sidecar.runtime.document import Document, KeyPath, path_text
 
 Components = Mapping[str, Mapping[str, Declared]]
@@ -87,13 +88,19 @@ def _check_policies(document: Document, path: KeyPath, policies: Any, declared: 
 
 
 def _check_dialects(document: Document) -> None:
-    """What an upstream of ours says that its endpoint speaks has a module in sidecar/dialects; they are found by listing."""
-    known = modules_in("sidecar.dialects")
+    """What an upstream of ours says that its endpoint speaks is one that we read, or somebody else's module."""
+    known = (AUTO, PLAIN, *IN_ORDER)
     for name, upstream in _at(document, "traffic", "upstreams").items():
         dialect = upstream.get("dialect") if isinstance(upstream, dict) else None
         is_foreign = "." in name.partition("/")[0]  # what its settings mean is its own business
-        if isinstance(dialect, str) and dialect not in known and not is_foreign:
-            document.fault(("traffic", "upstreams", name, "dialect"), f"unknown dialect {dialect!r}", closest(dialect, known))
+        if not isinstance(dialect, str) or dialect in known or is_foreign:
+            continue
+        here = ("traffic", "upstreams", name, "dialect")
+        if "." not in dialect:
+            document.fault(here, f"unknown dialect {dialect!r}", closest(dialect, known))
+        elif not is_dialect(dialect):
+            hint = "name a module that can be imported and has the functions of sidecar.dialects.dialect.Dialect"
+            document.fault(here, f"{dialect!r} is no dialect", hint)
 
 
 def _check_pipelines(document: Document, components: Components) -> None:

@@ -142,12 +142,16 @@ def test_a_component_stands_only_in_pipelines_of_signals_that_it_knows() -> None
 UPSTREAMS = "traffic:\n  upstreams:\n"
 
 
-def test_a_dialect_is_a_module_of_its_folder() -> None:
+def test_a_dialect_is_one_that_we_read_or_somebody_elses_module() -> None:
     assert faults(UPSTREAMS + "    http/a: {url: http://a.test, dialect: plain}\n    http/b: {url: http://b.test}\n") == []
     assert faults(UPSTREAMS + "    http/a: {dialect: plan}\n    http/b:\n      url: http://b.test\n      dialect: cobol\n") == [
         "3 traffic.upstreams.http/a.dialect: unknown dialect 'plan' (did you mean 'plain'?)",
-        "6 traffic.upstreams.http/b.dialect: unknown dialect 'cobol' (known: plain)",
+        "6 traffic.upstreams.http/b.dialect: unknown dialect 'cobol' (known: a2a, anthropic, auto, bedrock, cohere, gemini, mcp, ollama, openai, plain)",
     ]
+    http = UPSTREAMS + "    http/a: {url: http://a.test, dialect: "
+    assert faults(http + "tests.traffic.wire.parrot}\n") == []
+    (fault,) = faults(http + "os.path}\n")
+    assert fault.startswith("3 traffic.upstreams.http/a.dialect: 'os.path' is no dialect (name a module")
 
 
 def test_what_somebody_elses_upstream_calls_a_dialect_is_its_own_business() -> None:

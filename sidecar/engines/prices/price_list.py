@@ -1,0 +1,236 @@
+"""
+What one attempt cost: everything this folder knows, behind one question.
+
+    prices = PriceList(config.prices)
+    prices.use(catalogue)                       # when it has been read; until then only the rules have prices
+    cost = prices.cost(asked, answered, host="api.openai.com", at_ns=…, request_bytes=…, answered_bytes=…, status=200)
+
+The words of `Cost.why` are few, so that they can be counted: of what is unpriced `no_price_list`, `unknown_provider`,
+`unknown_model`, `no_price`; of what is estimated `no_usage`, `cut`, `unreadable`, `no_answer`, `may_be_billed`, `service_tier`,
+`no_cache_read_price` (and so on, by class), `requested_model`; of what is exactly nothing `nothing_sent`, `not_billed`, `free`.
+"""
+
+from dataclasses import dataclass, replace
+
+from sidecar.engines.prices.catalogue import Catalogue
+from sidecar.engines.prices.estimator import Estimator
+from sidecar.engines.prices.overlay import Overlay
+from sidecar.engines.prices.price import Price
+from sidecar.engines.prices.service_tier import service_tier
+from sidecar.engines.prices.spec import PricesSpec
+from sidecar.model.answered import ModelAnswered
+from sidecar.model.asked import ModelAsked
+from sidecar.model.cost import Cost, Pricing
+from sidecar.model.usage import Usage
+
+_MOST_KNOWN = 1024
+"""Prices that are remembered, by what they were asked for; more only where somebody makes up names."""
+
+_LESSONS = 64
+
+_BILLS_SOME_ERRORS = {"azure": (400, 408)}
+"""Azure bills the work on what its content filter then refuses (400), and on what timed out there (408)."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A call's price, known for some time; `name` is the model as the estimator learns it, `calls` counts its lessons."""
+
+    price: Price | None
+    since: int
+    until: int
+    source: str
+    version: str
+    why: str
+    name: str
+    window: int
+    provider: str
+    calls: int = 0
+
+    def is_teaching(self) -> bool:
+        """Whether the estimator should learn from this call: from the first ones, and then from one in sixteen."""
+        self.calls += 1
+        return not self.why and (self.calls <= _LESSONS or not self.calls & 15)
+
+
+class PriceList:
+    """All prices there are; rules first, then the catalogue. Not for several threads at once."""
+
+    def __init__(self, spec: PricesSpec | None = None, catalogue: Catalogue | None = None) -> None:
+        self.estimator = Estimator()
+        self._catalogue = catalogue
+        self._known: dict[tuple[str, str, str, str, str], _Known] = {}
+        self.reconfigure(spec or PricesSpec())
+
+    def reconfigure(self, spec: PricesSpec) -> None:
+        """Take on other rules; what was learned of models stays."""
+        self._spec = spec
+        self._overlay = Overlay(spec.rules)
+        self._known.clear()
+
+    def use(self, catalogue: Catalogue | None) -> None:
+        """Take prices from this catalogue from now on."""
+        self._catalogue = catalogue
+        self._known.clear()
+
+    def cost(
+        self,
+        asked: ModelAsked,
+        answered: ModelAnswered | None,
+        *,
+        host: str,
+        at_ns: int,
+        request_bytes: int,
+        answered_bytes: int,
+        status: int = 0,
+    ) -> Cost:
+        """
+        Say what an attempt cost; once an attempt, because it also learns from it. 3 µs.
+
+        `at_ns` is when the attempt began (nanoseconds since 1970), `status` the HTTP status (0: none came, or no HTTP).
+        `request_bytes` is how much of the request's body reached the upstream (0: nobody ever connected), `answered_bytes` the
+        body of the answer, without content coding.
+
+        What has no answer, or an error for one, is billed by nobody, with the exceptions in `_BILLS_SOME_ERRORS`: it is exactly
+        nothing. Where an answer may yet have been in the making, the input is estimated.
+        """
+        usage = answered.usage if answered is not None else None
+        if usage is None and _is_nothing(answered, request_bytes, status) and not self._may_bill(asked, host, status):
+            return Cost(0, Pricing.EXACT, why="not_billed" if request_bytes else "nothing_sent")
+        known = self._known_price(asked, answered, host, at_ns)
+        if known.price is None:
+            return Cost(0, Pricing.UNPRICED, why=known.why)
+        if known.price.is_free:
+            return Cost(0, Pricing.EXACT, known.source, known.version, "free")
+        why = ""
+        if answered is None or usage is None or not _is_whole(answered) or _is_empty(usage, answered):
+            usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, status)
+        elif known.is_teaching():
+            self._learn(known, asked, answered, usage, request_bytes, answered_bytes)
+        nano_usd, doubt = known.price.charge(usage)
+        if nano_usd < 0:
+            return Cost(0, Pricing.UNPRICED, why=doubt)
+        why = why or doubt or known.why
+        return Cost(nano_usd, Pricing.ESTIMATED if why else Pricing.EXACT, known.source, known.version, why)
+
+    # which price
+
+    def _known_price(self, asked: ModelAsked, answered: ModelAnswered | None, host: str, at_ns: int) -> _Known:
+        model, told = (answered.model, answered.service_tier) if answered is not None else ("", "")
+        key = (asked.provider, host, asked.model, model, told)
+        known = self._known.get(key)
+        if known is not None and known.since <= at_ns < known.until:
+            return known
+        known = self._looked_up(asked, model, service_tier(told), host, at_ns)
+        if len(self._known) >= _MOST_KNOWN and key not in self._known:
+            del self._known[next(iter(self._known))]
+        self._known[key] = known
+        return known
+
+    def _looked_up(self, asked: ModelAsked, model: str, tier: str, host: str, at_ns: int) -> _Known:
+        catalogue = self._catalogue
+        models = tuple(dict.fromkeys(name.lower() for name in (model, asked.model) if name))
+        provider = catalogue.provider(asked.provider, host, model or asked.model) if catalogue is not None else None
+        provider_id = provider.id if provider is not None else ""
+        name = f"{provider_id or asked.provider}/{model or asked.model}"
+        ruling = self._overlay.ruling(_names(asked.provider, provider_id, host), models, tier, at_ns)
+        known = _Known(ruling.price, ruling.since, ruling.until, "overlay", self._spec.version, "", name, 0, provider_id)
+        if ruling.price is not None:
+            return known
+        if catalogue is None or provider is None:
+            return replace(known, why="unknown_provider" if catalogue is not None else "no_price_list")
+        all_found = [(each, found) for each in models if (found := catalogue.find(provider, each, asked.provider)) is not None]
+        if not all_found:
+            return replace(known, why="unknown_model")
+        each, found = all_found[0]
+        quote = found.model.quote(at_ns, tier, has_variants=found.is_own)
+        since, until = max(known.since, quote.since), min(known.until, quote.until)
+        why = "requested_model" if model and each != model.lower() else ""
+        name = f"{found.provider}/{found.model.id}"
+        return _Known(
+            quote.price, since, until, catalogue.source, catalogue.version, why, name, found.model.window, found.provider
+        )
+
+    def _may_bill(self, asked: ModelAsked, host: str, status: int) -> bool:
+        """Whether this provider bills an error of this status."""
+        if not any(status in statuses for statuses in _BILLS_SOME_ERRORS.values()):
+            return False
+        found = self._catalogue.provider(asked.provider, host, asked.model) if self._catalogue is not None else None
+        return found is not None and status in _BILLS_SOME_ERRORS.get(found.id, ())
+
+    # what was used
+
+    def _estimated(
+        self,
+        known: _Known,
+        asked: ModelAsked,
+        answered: ModelAnswered | None,
+        request_bytes: int,
+        answered_bytes: int,
+        status: int,
+    ) -> tuple[Usage, str]:
+        """What a call has used as far as one can tell: of what was told, and what the bytes say, the larger."""
+        told = answered.usage if answered is not None else None
+        output = self._output(known.name, asked, answered, answered_bytes, status)
+        if told is not None and told.input_total:
+            more = max(0, output - told.output_total)
+            return replace(told, output_tokens=told.output_tokens + more), _why(answered, status)
+        size = self.estimator.request(known.name, request_bytes, known.window)
+        return Usage(input_tokens=size, output_tokens=output), _why(answered, status)
+
+    def _output(self, name: str, asked: ModelAsked, answered: ModelAnswered | None, answered_bytes: int, status: int) -> int:
+        if answered is None or status >= 400 or asked.operation == "embeddings":
+            return 0
+        if answered.is_unreadable and not answered.content_bytes:
+            tokens = self.estimator.body(name, answered_bytes, streams=asked.streams)
+        else:
+            tokens = self.estimator.content(name, answered.content_bytes)
+        return min(tokens, asked.max_tokens * max(1, asked.choices)) if asked.max_tokens > 0 else tokens
+
+    def _learn(
+        self, known: _Known, asked: ModelAsked, answered: ModelAnswered, usage: Usage, request_bytes: int, answered_bytes: int
+    ) -> None:
+        """Learn what a token weighs; of requests only where all that went in stood in them, as text."""
+        if not (asked.previous_response or asked.conversation or asked.unbounded or usage.input_image_tokens):
+            self.estimator.learn_request(known.name, request_bytes, usage.input_total)
+        if answered.content_bytes:
+            tokens = usage.output_total
+            self.estimator.learn_answer(known.name, answered.content_bytes, answered_bytes, tokens, streams=asked.streams)
+
+
+def _names(provider: str, provider_id: str, host: str) -> tuple[str, ...]:
+    """Everything that a rule may call a provider."""
+    return tuple(name.lower() for name in (provider, provider_id, host, host.rpartition(":")[0]) if name)
+
+
+def _is_nothing(answered: ModelAnswered | None, request_bytes: int, status: int) -> bool:
+    """Whether nobody bills this: no request, or an error and no content."""
+    if not request_bytes and answered is None:
+        return True
+    if status >= 400:
+        return True
+    return answered is not None and bool(answered.error_type) and not answered.content_bytes
+
+
+def _is_whole(answered: ModelAnswered) -> bool:
+    """Whether all was told: an error in the middle of an answer ends it before its last usage."""
+    return answered.is_ended and not answered.is_unreadable and not (answered.error_type and answered.content_bytes)
+
+
+def _is_empty(usage: Usage, answered: ModelAnswered) -> bool:
+    """Whether a usage says nothing although there was something: servers that do not count send zeros."""
+    if usage.input_tokens or usage.output_tokens or not answered.content_bytes:
+        return False
+    return not (
+        usage.input_total or usage.output_total or usage.input_characters or usage.output_characters or usage.billed_seconds
+    )
+
+
+def _why(answered: ModelAnswered | None, status: int) -> str:
+    if status >= 400:
+        return "may_be_billed"
+    if answered is None:
+        return "no_answer"
+    if answered.is_unreadable:
+        return "unreadable"
+    return "no_usage" if answered.is_ended else "cut"
