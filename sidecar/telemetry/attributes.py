@@ -8,6 +8,7 @@ b"" for what is not known.
 from sidecar.model.authority import authority, bracketed
 from sidecar.model.errors import CODES, Fault
 from sidecar.model.facts import Purpose
+from sidecar.telemetry import agents
 from sidecar.telemetry.redaction import redacted_target
 from sidecar.telemetry.wire import field, int_attribute, text_attribute, utf8
 
@@ -33,18 +34,18 @@ def request_method(method: str) -> bytes:
     return text_attribute("http.request.method", "_OTHER") + text("http.request.method_original", method)
 
 
-def common(route: str, agent: str, purpose: Purpose, status: int, error: str) -> bytes:
+def common(route: str, agent: str, purpose: Purpose, status: int, error: str, *, is_http: bool = True) -> bytes:
     """
-    What spans of both kinds have.
+    What spans of both kinds have; a message to a child process is no HTTP.
 
     network.protocol.version is that of the messages that the sidecar writes, which is 1.1 to an HTTP/1.0 client too (RFC
     9110 section 2.5).
     """
     shown_purpose = "" if purpose == Purpose.LIVE else purpose
+    spoken = number("http.response.status_code", status) + text_attribute("network.protocol.version", "1.1") if is_http else b""
     return b"".join(
         (
-            number("http.response.status_code", status), text_attribute("network.protocol.version", "1.1"),
-            text("sidecar.route", route), text("gen_ai.agent.id", agent), text("sidecar.purpose", shown_purpose),
+            spoken, text("sidecar.route", route), agents.identity(agent), text("sidecar.purpose", shown_purpose),
             text("sidecar.error", error),
         )
     )  # fmt: skip

@@ -5,16 +5,19 @@ Every call in numbers, sampled or not: the HTTP metrics of OpenTelemetry's seman
 metrics, with the route's name as `sidecar_route`, as in the spans); `calls.*` count calls and bytes by agent, attempts and
 bytes by upstream, and errors by code. What a call adds to is kept with its passage, so that the next one finds it at once;
 methods, agents and hosts come from outside, so each table has a bound, and whoever comes when it is full shares the series
-with `overflow="true"`.
+with `overflow="true"`. What was said in an attempt is counted by dialogue_metrics.py.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from sidecar.model.dialogue import Dialogue
 from sidecar.model.facts import AttemptFinished, ConfigReloaded, ExchangeFinished, Mode, Passage
 from sidecar.runtime.metrics import DURATION_BOUNDS_S, Counter, Histogram, Metrics
 from sidecar.runtime.runtime import Runtime
 from sidecar.telemetry.attributes import KNOWN_METHODS, client_error_type, server_error_type
+from sidecar.telemetry.dialogue_metrics import DialogueMetrics
+from sidecar.telemetry.semconv import Semconv
 
 MOST_SERIES = 500
 """Entries of each table; a histogram of 20 lines makes 10,000 lines of a scrape from them."""
@@ -64,7 +67,8 @@ class CallMetrics:
     """
     Hears `ExchangeFinished` and `AttemptFinished` from the moment it is built until `stop`.
 
-    The service `traffic.routes` maps names of routes to their path prefix in gateway mode, which becomes `http_route`.
+    The service `traffic.routes` maps names of routes to their path prefix in gateway mode, which becomes `http_route`;
+    `service.telemetry` is that section of the config, which names the edition of the GenAI conventions.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -74,6 +78,7 @@ class CallMetrics:
         self._sent: dict[tuple[str, str, int, int, str], _Timed] = {}
         self._agents: dict[tuple[str, int], _Moved] = {}
         self._upstreams: dict[tuple[str, int], _Moved] = {}
+        self._dialogues: DialogueMetrics | None = None
         self._end: tuple[Callable[[], None], ...] = (
             runtime.bus.gather((ExchangeFinished, AttemptFinished), self._count),
             runtime.bus.listen((ConfigReloaded,), self._reloaded),
@@ -86,7 +91,14 @@ class CallMetrics:
             end()
 
     def _reloaded(self, fact: ConfigReloaded) -> None:
-        self._served.clear()  # the routes' prefixes may be others now; every series that was there goes on
+        # The routes' prefixes and the edition of the conventions may be others now; every series that was there goes on.
+        self._served.clear()
+        if self._dialogues is not None and self._dialogues.edition is not self._edition():
+            self._dialogues = None
+
+    def _edition(self) -> Semconv:
+        own = self._services.get("service.telemetry")
+        return Semconv(own.semconv) if own is not None else Semconv.V1_41
 
     def _count(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> None:
         series: _Series | None
@@ -103,11 +115,19 @@ class CallMetrics:
                     series = self._attempt(fact)
                 series.there.value += fact.sent_bytes
                 series.back.value += fact.received_bytes
+                if fact.dialogue is not None:
+                    self._dialogue(fact, fact.dialogue)
             series.calls.value += 1
             took_ns = fact.ended_ns - fact.started_ns
             series.counts[bisect_left(_BOUNDS_NS, took_ns)] += 1  # Histogram.observe, without the call
             if took_ns > 0:  # else the wall clock was put back meanwhile
                 series.duration.sum += took_ns * 1e-9
+
+    def _dialogue(self, fact: AttemptFinished, dialogue: Dialogue) -> None:
+        metrics = self._dialogues
+        if metrics is None:
+            metrics = self._dialogues = DialogueMetrics(self._metrics, self._edition())
+        metrics.count(fact, dialogue)
 
     def _exchange(self, fact: ExchangeFinished) -> _Series:
         """What an exchange adds to; one without an error is found in its passage the next time."""

@@ -2,11 +2,13 @@
 The span of a command that `sidecar exec` has run: the root of its trace, whose id the command got as TRACEPARENT.
 
 Names are those of opentelemetry.io/docs/specs/semconv/cli/cli-spans, kind INTERNAL. Of the command line only its first word is
-told: arguments may hold secrets.
+told: arguments may hold secrets. To agent-sre it is the agent's task, which its exit code says to have succeeded or not.
 """
 
 from sidecar.model.facts import CommandFinished
-from sidecar.telemetry.attributes import SCHEMA_URL, text
+from sidecar.telemetry import agents
+from sidecar.telemetry.attributes import SCHEMA_URL
+from sidecar.telemetry.semconv import SpanKind
 from sidecar.telemetry.wire import field, int_attribute, text_attribute, utf8, varint
 
 _KIND_INTERNAL, _STATUS_ERROR = b"\x30\x01", field(15, b"\x18\x02")
@@ -28,7 +30,8 @@ def command_span(fact: CommandFinished) -> bytes:
             field(1, fact.trace_id), field(2, fact.span_id), field(5, utf8(fact.name)), _KIND_INTERNAL,
             b"\x39" + fact.started_ns.to_bytes(8, "little"), b"\x41" + fact.ended_ns.to_bytes(8, "little"),
             text_attribute("process.command", fact.command), text_attribute("process.executable.name", fact.name),
-            int_attribute("process.exit.code", fact.exit_code), text("gen_ai.agent.id", fact.agent), failed,
+            int_attribute("process.exit.code", fact.exit_code), agents.identity(fact.agent),
+            agents.span_kind(SpanKind.AGENT_TASK), agents.task_success(fact.exit_code == 0), failed,
             varint(16 << 3 | 5) + (fact.flags & 0xFF | _PARENT_LOCAL).to_bytes(4, "little"),
         )
     )  # fmt: skip

@@ -2,8 +2,8 @@
 The process' own numbers as text for a scraper: Prometheus text format 0.0.4 and OpenMetrics 1.0.
 
 `traffic.upstreams.http.connections` becomes `sidecar_traffic_upstreams_http_connections`. Names that others have defined
-(`http.…` by OpenTelemetry's semantic conventions, `process.…` by Prometheus' client libraries) stay as they are, so
-that existing dashboards find them. Sources: prometheus.io/docs/instrumenting/exposition_formats, OpenMetrics 1.0
+(`http.…`, `gen_ai.…` and `mcp.…` by OpenTelemetry's semantic conventions, `process.…` by Prometheus' client libraries) stay as
+they are, so that existing dashboards find them. Sources: prometheus.io/docs/instrumenting/exposition_formats, OpenMetrics 1.0
 (prometheus.io/docs/specs/om/open_metrics_spec), OpenTelemetry's "Prometheus and OpenMetrics Compatibility".
 """
 
@@ -139,5 +139,5 @@ def _number(value: float) -> str:
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_]")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")
-_DEFINED_BY_OTHERS = ("http.", "process.")
+_DEFINED_BY_OTHERS = ("http.", "process.", "gen_ai.", "mcp.")
 _UNITS = frozenset({"seconds", "bytes", "ratio", "dollars"})

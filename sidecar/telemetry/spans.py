@@ -9,21 +9,22 @@ each common span: so the opening begins with the length of the whole, and one pa
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
+from sidecar.model.asked import A2aAsked, Asked
+from sidecar.model.dialogue import Dialogue
 from sidecar.model.facts import AttemptFinished, ExchangeFinished, Mode, Purpose
+from sidecar.telemetry import agents
 from sidecar.telemetry import attributes as http
+from sidecar.telemetry.content import ContentWriter
+from sidecar.telemetry.dialogues import DialogueWriter, link
 from sidecar.telemetry.redaction import redacted_query
-from sidecar.telemetry.wire import Cache, double_attribute, field, int_attribute, text_attribute, utf8, varint
+from sidecar.telemetry.semconv import Semconv
+from sidecar.telemetry.wire import PADDED, Cache, double_attribute, field, int_attribute, text_attribute, utf8, varint
 
 _KIND_SERVER, _KIND_CLIENT = b"\x30\x02", b"\x30\x03"
 
 # Span.flags: 0x100 says that it is known whether the parent is remote, 0x200 that it is. An exchange's parent is the agent's
 # span, an attempt's is the exchange's.
 _PARENT_REMOTE, _PARENT_LOCAL = 0x300, 0x100
-
-# `size + _SIZES[size >> 7]` is the size's varint, padded to four bytes, as a little-endian number. Readers have to take that:
-# protobuf bounds a varint at ten bytes and wants no shortest form; Perfetto (protozero) pads all its lengths likewise. Sizes
-# hardly repeat, but their upper bits do; those up to 512 KiB are here, and a larger body takes so long that it may cost more.
-_SIZES = tuple((0x808080 | (upper & 0x7F) << 8 | upper >> 7 << 16) - (upper << 7) for upper in range(2**12))
 
 # An opening is the tag and length of the span, its block, and its flags with the tag of trace_id.
 _SPAN_TAG, _FLAGS = struct.Struct("<BI"), struct.Struct("<2sI2s")
@@ -36,9 +37,12 @@ _SENT, _RECEIVED = (int_attribute(f"http.{part}.body.size", 2**28 - 1)[:-4] for 
 _NUMBERS = struct.Struct(f"<BQBQ{len(_FIRST_BYTE)}sd{len(_SENT)}sI{len(_RECEIVED)}sI")
 _CHANGING = struct.Struct(f"<16s2s8s2s8s{_NUMBERS.format[1:]}")
 _AFTER_BLOCK = _FLAGS.size + _CHANGING.size
+_BEYOND_OPENING = _CHANGING.size - _BLOCK_AT
 _IDS, _PARENT, _TIMES = struct.Struct("<16s2s8s"), struct.Struct("<2s8s"), struct.Struct("<BQBQ")
 _CONNECT_FIELD = struct.Struct(f"<{len(_CONNECT)}sd")
 _LATEST_NS = 2**64 - 1
+
+_STDIO = "stdio"  # the scheme of a destination that is a child process
 
 _MOST_BLOCKS = 32  # of one passage, which has one for each outcome: more than that and its upstream is playing games
 
@@ -51,10 +55,19 @@ class SpanWriter:
     Writes facts as spans of one resource.
 
     `resource` is a serialized opentelemetry.proto.resource.v1.Resource; `scope_version` our own version; `routes` maps names
-    of routes to their path prefix in gateway mode, which becomes `http.route`.
+    of routes to their path prefix in gateway mode, which becomes `http.route`; `semconv` is the edition of the GenAI conventions,
+    and `content` writes prompts and the like, where they are collected.
     """
 
-    def __init__(self, resource: bytes, *, scope_version: str, routes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        resource: bytes,
+        *,
+        scope_version: str,
+        routes: Mapping[str, str] | None = None,
+        semconv: Semconv = Semconv.V1_41,
+        content: ContentWriter | None = None,
+    ) -> None:
         self._resource = field(1, resource)
         self._scope = field(1, field(1, b"sidecar.traffic") + field(2, utf8(scope_version)))
         self._schema = field(3, http.SCHEMA_URL.encode())
@@ -65,6 +78,8 @@ class SpanWriter:
         self._client_blocks: Cache[_ClientKey] = Cache(self._client_block, limit=1024, most_bytes=4096, weight=_texts)
         self._server_rests: Cache[_ServerKey] = Cache(self._server_rest, limit=256, most_bytes=4096, weight=_texts)
         self._client_rests: Cache[_ClientKey] = Cache(_client_rest, limit=256, most_bytes=4096, weight=_texts)
+        self._understood_blocks: Cache[_ClientKey] = Cache(_understood_block, limit=1024, most_bytes=4096, weight=_texts)
+        self._dialogues = DialogueWriter(semconv, content)
         self._tasks: Cache[str] = Cache(_task, limit=256, most_bytes=4096, weight=len)
 
     def request(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> bytes:
@@ -86,11 +101,14 @@ class SpanWriter:
         For speed it says the same twice: no call, and in each place attributes of one class only, which CPython finds faster.
         """
         parts: list[bytes] = []
-        changing, sizes, first_byte, sent, received = _CHANGING.pack, _SIZES, _FIRST_BYTE, _SENT, _RECEIVED
+        changing, sizes, first_byte, sent, received = _CHANGING.pack, PADDED, _FIRST_BYTE, _SENT, _RECEIVED
         for fact in facts:
             try:
+                if fact.dialogue is not None:
+                    parts += self._understood(fact, fact.dialogue)
+                    continue
                 if type(fact) is ExchangeFinished:
-                    if fact.parent_id and fact.first_byte_s and not fact.tracestate:
+                    if fact.parent_id and fact.first_byte_s and not fact.tracestate and not fact.link:
                         parts += fact.passage.blocks.get(
                             (self, fact.status, fact.error, fact.flags)
                         ) or self._open_server(fact), changing(
@@ -116,25 +134,70 @@ class SpanWriter:
             parts += _span_tag(len(span)), span
         return parts
 
+    def _understood(self, fact: ExchangeFinished | AttemptFinished, dialogue: Dialogue) -> tuple[bytes, ...]:
+        """The span of a call that was understood, with its tag; IndexError or struct.error as in `_written`."""
+        if fact.parent_id and fact.first_byte_s and not fact.tracestate:
+            if type(fact) is ExchangeFinished:
+                if not fact.link:
+                    opening = fact.passage.blocks.get(
+                        (self, fact.status, fact.error, fact.flags)
+                    ) or self._open_server(fact)
+                    meaning = self._dialogues.server(fact, dialogue)
+                    length = len(opening) + len(meaning) + _BEYOND_OPENING
+                    return (
+                        _SPAN_TAG.pack(0x12, length + PADDED[length >> 7]), opening[_BLOCK_AT:], _CHANGING.pack(
+                            fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id,
+                            0x39, fact.started_ns, 0x41, fact.ended_ns, _FIRST_BYTE, fact.first_byte_s,
+                            _SENT, fact.request_bytes + PADDED[fact.request_bytes >> 7],
+                            _RECEIVED, fact.response_bytes + PADDED[fact.response_bytes >> 7],
+                        ), meaning,
+                    )  # fmt: skip
+            elif not fact.connect_s:
+                of = dialogue.asked.__class__
+                opening = fact.passage.blocks.get(
+                    (self, fact.status, fact.error, fact.flags, fact.address, fact.resends, of)
+                ) or self._open_understood(fact, of)
+                meaning = self._dialogues.client(fact, dialogue)
+                length = len(opening) + len(meaning) + _BEYOND_OPENING
+                return (
+                    _SPAN_TAG.pack(0x12, length + PADDED[length >> 7]), opening[_BLOCK_AT:], _CHANGING.pack(
+                        fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id,
+                        0x39, fact.started_ns, 0x41, fact.ended_ns, _FIRST_BYTE, fact.first_byte_s,
+                        _SENT, fact.sent_bytes + PADDED[fact.sent_bytes >> 7],
+                        _RECEIVED, fact.received_bytes + PADDED[fact.received_bytes >> 7],
+                    ), meaning,
+                )  # fmt: skip
+        span = self.span(fact)
+        return _span_tag(len(span)), span
+
     def span(self, fact: ExchangeFinished | AttemptFinished) -> bytes:
         """A serialized Span; ids are taken as they are, so they have to be 16 and 8 bytes long, as facts promise."""
-        blocks = fact.passage.blocks
+        blocks, dialogue, meaning, more = fact.passage.blocks, fact.dialogue, b"", b""
         if type(fact) is ExchangeFinished:
             opening = blocks.get((self, fact.status, fact.error, fact.flags)) or self._open_server(fact)
-            sent, received, connect_s = fact.request_bytes, fact.response_bytes, 0.0
+            sent, received = fact.request_bytes, fact.response_bytes
+            if dialogue is not None:
+                meaning = self._dialogues.server(fact, dialogue)
+            if fact.link:
+                more = link(fact.link)
         else:
-            key = (self, fact.status, fact.error, fact.flags, fact.address, fact.resends)
-            opening = blocks.get(key) or self._open_client(fact)
-            sent, received, connect_s = fact.sent_bytes, fact.received_bytes, fact.connect_s
+            if dialogue is None:
+                key = (self, fact.status, fact.error, fact.flags, fact.address, fact.resends)
+                opening = blocks.get(key) or self._open_client(fact)
+            else:
+                of = dialogue.asked.__class__
+                opening = blocks.get(
+                    (self, fact.status, fact.error, fact.flags, fact.address, fact.resends, of)
+                ) or self._open_understood(fact, of)
+                meaning = self._dialogues.client(fact, dialogue)
+            sent, received = fact.sent_bytes, fact.received_bytes
+            if fact.connect_s:
+                more = _CONNECT_FIELD.pack(_CONNECT, fact.connect_s)
         block = opening[_BLOCK_AT:]
         if not fact.parent_id:  # and so none that is remote
             block = block[:_FLAGS_AT] + _FLAGS.pack(b"\x85\x01", fact.flags & 0xFF | _PARENT_LOCAL, b"\x0a\x10")
-        return b"".join(
-            (
-                block, _changing(fact, sent, received), _tracestate(fact.tracestate) if fact.tracestate else b"",
-                _CONNECT_FIELD.pack(_CONNECT, connect_s) if connect_s else b"",
-            )
-        )  # fmt: skip
+        tracestate = _tracestate(fact.tracestate) if fact.tracestate else b""
+        return b"".join((block, _changing(fact, sent, received), tracestate, meaning, more))
 
     def _open_server(self, fact: ExchangeFinished) -> bytes:
         passage = fact.passage
@@ -158,42 +221,81 @@ class SpanWriter:
         opening = _opening(block, self._tasks[passage.task], fact.flags & 0xFF | _PARENT_LOCAL)
         return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags, fact.address, fact.resends), opening)
 
+    def _open_understood(self, fact: AttemptFinished, of: type[Asked]) -> bytes:
+        """
+        The opening of a CLIENT span whose name and outcome its dialogue tells.
+
+        Where the call was to another agent, `gen_ai.agent.id` would be that one's, which nobody knows.
+        """
+        passage = fact.passage
+        agent = "" if issubclass(of, A2aAsked) else passage.agent
+        key = (
+            passage.method, passage.scheme, passage.host, passage.port, passage.target, fact.address, passage.route, agent,
+            passage.purpose, fact.status, fact.error, fact.resends,
+        )  # fmt: skip
+        opening = _opening(self._understood_blocks[key], self._tasks[passage.task], fact.flags & 0xFF | _PARENT_LOCAL)
+        return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags, fact.address, fact.resends, of), opening)
+
     def _server_block(self, key: _ServerKey) -> bytes:
-        rest = self._server_rests[(*key[:5], "", *key[6:])]
-        if key[0] is Mode.CONNECT:  # names an authority, which is in server.address already (RFC 9112 section 3.2.3)
+        rest = self._server_rests[key if key[0] is Mode.STDIO else (*key[:5], "", *key[6:])]
+        if key[0] in (Mode.CONNECT, Mode.STDIO):  # names an authority (RFC 9112 section 3.2.3), or a tool: both are told
             return rest
         path, _, query = key[5].partition("?")
         return b"".join((rest, http.text("url.path", path), http.text("url.query", redacted_query(query))))
 
     def _server_rest(self, key: _ServerKey) -> bytes:
         mode, method, scheme, host, port, _, address, route, agent, purpose, status, error = key
+        if mode is Mode.STDIO:
+            return _stdio_server(key)
         template = self._routes.get(route, "") if mode is Mode.GATEWAY else ""
-        spoken = {Mode.GATEWAY: "http", Mode.FORWARD: scheme, Mode.CONNECT: ""}[mode]  # `scheme` is the destination's
+        spoken = {Mode.GATEWAY: "http", Mode.FORWARD: scheme}.get(mode, "")  # `scheme` is the destination's
         return b"".join(
             (
                 http.span_name(method, template), _KIND_SERVER, http.request_method(method), http.text("url.scheme", spoken),
                 http.text("http.route", template), http.text("server.address", host), http.number("server.port", port),
                 http.text("client.address", address.strip("[]")), http.common(route, agent, purpose, status, error),
                 text_attribute("sidecar.mode", mode), http.outcome(http.server_error_type(status, error), error),
+                agents.policy_check(error),
             )
         )  # fmt: skip
 
     def _client_block(self, key: _ClientKey) -> bytes:
-        method, scheme, host, port, target, *_ = key
-        url = http.full_url("" if method == "CONNECT" else scheme, host, port, target)
-        return self._client_rests[(*key[:4], "", *key[5:])] + url
+        return self._client_rests[(*key[:4], "", *key[5:])] + _url(key)
+
+
+def _stdio_server(key: _ServerKey) -> bytes:
+    """The SERVER span of a message to a child process: its method and what that names, and nothing of HTTP."""
+    mode, method, _, host, _, target, _, route, agent, purpose, status, error = key
+    return b"".join(
+        (
+            field(5, utf8(f"{method} {target}" if target else method)), _KIND_SERVER, http.text("server.address", host),
+            http.common(route, agent, purpose, status, error, is_http=False), text_attribute("sidecar.mode", mode),
+            http.outcome(http.server_error_type(status, error), error), agents.policy_check(error),
+        )
+    )  # fmt: skip
+
+
+def _understood_block(key: _ClientKey) -> bytes:
+    return _client_common(key) + _url(key)
+
+
+def _url(key: _ClientKey) -> bytes:
+    method, scheme, host, port, target, *_ = key
+    if scheme == _STDIO:
+        return b""
+    return http.full_url("" if method == "CONNECT" else scheme, host, port, target)
 
 
 def _span_tag(length: int) -> bytes:
     """Tag and length of a span, as field 2 of a ScopeSpans; `_BLOCK_AT` bytes for each below 512 KiB."""
-    if length >> 7 >= len(_SIZES):
+    if length >> 7 >= len(PADDED):
         return b"\x12" + varint(length)
-    return _SPAN_TAG.pack(0x12, length + _SIZES[length >> 7])
+    return _SPAN_TAG.pack(0x12, length + PADDED[length >> 7])
 
 
 def _opening(block: bytes, task: bytes, flags: int) -> bytes:
     length = len(block) + len(task) + _AFTER_BLOCK  # below 512 KiB: texts are cut at MAX_TEXT_CHARS
-    tag = _SPAN_TAG.pack(0x12, length + _SIZES[length >> 7])
+    tag = _SPAN_TAG.pack(0x12, length + PADDED[length >> 7])
     return b"".join((tag, block, task, _FLAGS.pack(b"\x85\x01", flags, b"\x0a\x10")))
 
 
@@ -211,7 +313,7 @@ def _changing(fact: ExchangeFinished | AttemptFinished, sent: int, received: int
         try:
             return _CHANGING.pack(
                 fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id, 0x39, fact.started_ns, 0x41, fact.ended_ns,
-                _FIRST_BYTE, fact.first_byte_s, _SENT, sent + _SIZES[sent >> 7], _RECEIVED, received + _SIZES[received >> 7],
+                _FIRST_BYTE, fact.first_byte_s, _SENT, sent + PADDED[sent >> 7], _RECEIVED, received + PADDED[received >> 7],
             )  # fmt: skip
         except (IndexError, struct.error):
             pass
@@ -229,7 +331,7 @@ def _numbers(started_ns: int, ended_ns: int, first_byte_s: float, sent: int, rec
         try:
             return _NUMBERS.pack(
                 0x39, started_ns, 0x41, ended_ns, _FIRST_BYTE, first_byte_s,
-                _SENT, sent + _SIZES[sent >> 7], _RECEIVED, received + _SIZES[received >> 7],
+                _SENT, sent + PADDED[sent >> 7], _RECEIVED, received + PADDED[received >> 7],
             )  # fmt: skip
         except (IndexError, struct.error):
             pass  # a time that 64 bits cannot hold: a broken clock must not cost the rest of the batch
@@ -243,19 +345,26 @@ def _numbers(started_ns: int, ended_ns: int, first_byte_s: float, sent: int, rec
 
 
 def _client_rest(key: _ClientKey) -> bytes:
-    method, _, host, port, _, address, route, agent, purpose, status, error, resends = key
+    status, error = key[9:11]
+    name = http.span_name(key[0], "") if key[1] != _STDIO else field(5, utf8(key[0]))
+    return b"".join((name, _client_common(key), http.outcome(http.client_error_type(status, error), error)))
+
+
+def _client_common(key: _ClientKey) -> bytes:
+    method, scheme, host, port, _, address, route, agent, purpose, status, error, resends = key
+    is_http = scheme != _STDIO
     return b"".join(
         (
-            http.span_name(method, ""), _KIND_CLIENT, http.request_method(method),
-            http.text("server.address", host), http.number("server.port", port), http.text("network.peer.address", address),
-            http.number("http.request.resend_count", resends), http.common(route, agent, purpose, status, error),
-            http.outcome(http.client_error_type(status, error), error),
+            _KIND_CLIENT, http.request_method(method) if is_http else b"",
+            http.text("server.address", host), http.number("server.port", port),
+            http.text("network.peer.address", address), http.number("http.request.resend_count", resends),
+            http.common(route, agent, purpose, status, error, is_http=is_http),
         )
     )  # fmt: skip
 
 
 def _task(task: str) -> bytes:
-    return http.text("sidecar.task.id", task)
+    return http.text("sidecar.task.id", task) + agents.task(task)
 
 
 def _tracestate(tracestate: bytes) -> bytes:

@@ -1,9 +1,15 @@
 """What a person may write under `service:`: which receivers feed which exporters, in the Collector's grammar."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sidecar.model.spec import Spec
+from sidecar.telemetry.content import ContentWriter
+from sidecar.telemetry.masks import masks_of
 from sidecar.telemetry.signals import Signal
+
+SemconvEdition = Literal["v1.41", "latest", "both"]
+"""The values of semconv.Semconv."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +46,30 @@ class ResourceSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContentSpec(Spec):
+    """Prompts, completions and arguments of tools in spans, of routes that collect them."""
+
+    part_chars: int = 4096
+    """Characters of one part of a message that are kept."""
+    attribute_chars: int = 32768
+    """Characters of one attribute as a whole; some backends cut or refuse more than 4095."""
+    key_prefixes: tuple[str, ...] = ()
+    """How keys of your own begin, as in `[acme_]`: they are masked, like those of the usual providers, from 12 characters on."""
+
+    def __post_init__(self) -> None:
+        ContentWriter(masks_of(self.key_prefixes), part_chars=self.part_chars, attribute_chars=self.attribute_chars)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnTelemetrySpec(Spec):
     """The telemetry of the sidecar itself, under the Collector's key for it."""
 
     resource: ResourceSpec = field(default_factory=ResourceSpec)
     """Who stands above all our own spans."""
+    semconv: SemconvEdition = "v1.41"
+    """Names of GenAI attributes and metrics: as released in `v1.41`, as the `latest` conventions have them, or `both`."""
+    content: ContentSpec = field(default_factory=ContentSpec)
+    """How much of what is said stands in spans, where a route has it collected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

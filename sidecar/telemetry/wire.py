@@ -6,14 +6,19 @@ varint, 1 eight bytes, 2 a length and that many bytes, 5 four bytes.
 """
 
 import struct
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 MAX_TEXT_CHARS = 4095
 """Longer attribute values are cut: backends cut (New Relic: 4095) or refuse the whole batch."""
 
 _INT64_MAX = 2**63 - 1
-_DOUBLE = struct.Struct("<d")
+_DOUBLE, _PADDED4 = struct.Struct("<d"), struct.Struct("<I")
+
+# Readers have to take a varint with needless bytes: protobuf bounds it at ten bytes and wants no shortest form; Perfetto
+# (protozero) pads all its lengths likewise. Numbers hardly repeat, but their upper bits do; those up to 2^19 are here.
+PADDED = tuple((0x808080 | (upper & 0x7F) << 8 | upper >> 7 << 16) - (upper << 7) for upper in range(2**12))
+"""`number + PADDED[number >> 7]` is its varint, padded to four bytes, as a little-endian number; IndexError from 2^19 on."""
 
 
 def varint(number: int) -> bytes:
@@ -56,6 +61,54 @@ def int_attribute(key: str, value: int, *, number: int = 9) -> bytes:
 def double_attribute(key: str, value: float, *, number: int = 9) -> bytes:
     """A KeyValue with a double."""
     return field(number, field(1, key.encode()) + field(2, b"\x21" + _DOUBLE.pack(value)))
+
+
+def bool_attribute(key: str, value: bool, *, number: int = 9) -> bytes:
+    """A KeyValue with a boolean."""
+    return field(number, field(1, key.encode()) + field(2, b"\x10\x01" if value else b"\x10\x00"))
+
+
+def texts_attribute(key: str, values: Iterable[str], *, number: int = 9) -> bytes:
+    """A KeyValue with an array of strings."""
+    array = b"".join(field(1, field(1, utf8(value))) for value in values)
+    return field(number, field(1, key.encode()) + field(2, field(5, array)))
+
+
+class Key:
+    """
+    The key of a span's attribute whose value is another in each span: all but the value is written once.
+
+    `integer` stands before four bytes of a padded varint (PADDED), `double` before eight of a double.
+    """
+
+    __slots__ = ("_heads", "_name", "double", "integer")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        whole = text_attribute(name, "")
+        assert len(whole) < 0x60, name  # its lengths are one byte each, with room for a text
+        self._heads = tuple(text_attribute(name, "x" * size)[: len(whole)] for size in range(0x82 - len(whole)))
+        self.integer = int_attribute(name, 2**28 - 1)[:-4]
+        self.double = double_attribute(name, 0.0)[:-8]
+
+    def text(self, value: str) -> tuple[bytes, ...]:
+        """The attribute with this text, in pieces."""
+        try:
+            text = value.encode()
+            return self._heads[len(text)], text
+        except (IndexError, UnicodeEncodeError):  # longer than usual, or half of a surrogate pair
+            return (text_attribute(self._name, value),)
+
+    def number(self, value: int) -> bytes:
+        """The attribute with this whole number."""
+        try:
+            return self.integer + _PADDED4.pack(value + PADDED[value >> 7])
+        except (IndexError, struct.error):
+            return int_attribute(self._name, value)
+
+    def seconds(self, value: float) -> bytes:
+        """The attribute with this number."""
+        return self.double + _DOUBLE.pack(value)
 
 
 K = TypeVar("K", bound=Hashable)

@@ -1,5 +1,5 @@
 """
-A real backend: Arize Phoenix takes our spans, over HTTP and gRPC, and gives them back with the right parents.
+A real backend: Arize Phoenix takes our spans, over HTTP and gRPC, and gives them back with the right parents and meaning.
 
 `make test-backends` installs it into .venv-backends; PHOENIX_BIN names another `phoenix` executable.
 """
@@ -23,8 +23,11 @@ import yaml
 
 from sidecar.app import App
 from sidecar.config import load
+from sidecar.model.content import Content, Kind, Message, Part
 from sidecar.runtime.runtime import Runtime
 from tests.peers.echo import EchoUpstream
+from tests.telemetry.dialogues import chat, delegation, tool_call
+from tests.telemetry.facts import attempt, exchange
 from tests.telemetry.requests import traces
 
 pytestmark = pytest.mark.backend
@@ -170,7 +173,8 @@ async def test_a_call_through_the_sidecar_is_read_back_with_the_right_parents(
     assert client["parent_id"] == server["context"]["span_id"]
     assert agent["parent_id"] is None
     assert server["name"] == ("POST /llm/" if mode == "gateway" else "POST")
-    assert (client["name"], client["status_code"]) == ("POST", "UNSET")
+    assert (client["name"], client["status_code"], client["span_kind"]) == ("chat m", "UNSET", "LLM")
+    assert server["span_kind"] == "UNKNOWN"
     attributes = client["attributes"]
     assert attributes["url.full"] == f"{upstream.url}/v1/chat/completions"
     assert attributes["http.response.status_code"] == 200
@@ -196,3 +200,54 @@ async def _sends_own_span(app: App, body: bytes) -> None:
     headers = {"Content-Type": "application/x-protobuf"}
     async with aiohttp.ClientSession() as client, client.post(url, data=body, headers=headers) as answer:
         assert answer.status == 200
+
+
+async def test_models_tools_and_agents_are_seen_as_what_they_are(phoenix: Phoenix, upstream: EchoUpstream) -> None:
+    project, trace_id = "sidecar-dialogues", secrets.token_bytes(16)
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": f"openinference.project.name={project}"}
+    app = App(
+        load(yaml.safe_dump(config(phoenix, upstream, "otlp_http/phoenix", project)), environ=environ), runtime=Runtime(environ=environ)
+    )
+    content = Content(
+        instructions=[Part(Kind.TEXT, "Be brief.")],
+        input=[Message("user", [Part(Kind.TEXT, "How are you? Answer me@example.com")])],
+        output=[Message("assistant", [Part(Kind.TEXT, "Fine.")], finish_reason="stop")],
+    )
+    said = {
+        "LLM": chat(content=content),
+        "EMBEDDING": chat(operation="embeddings", model="text-embedding-3-small", streams=False, first_content_s=0.0),
+        "TOOL": tool_call(content=Content(arguments=b'{"query":"weather"}', result=b'{"content":[]}')),
+        "AGENT": delegation(),
+    }
+    leaves, others = {}, []
+    await app.start()
+    try:
+        await app.ready()
+        for kind, dialogue in said.items():
+            call = exchange(trace_id=trace_id, parent_id=b"", span_id=secrets.token_bytes(8), dialogue=dialogue)
+            leaf = attempt(trace_id=trace_id, parent_id=call.span_id, span_id=secrets.token_bytes(8), dialogue=dialogue)
+            leaves[kind] = leaf.span_id.hex()
+            others.append(call.span_id.hex())
+            app.runtime.bus.publish(leaf)
+            app.runtime.bus.publish(call)
+        found = await phoenix.spans(project, trace_id.hex(), 2 * len(said))
+    finally:
+        await app.stop()
+    assert {kind: found[span_id]["span_kind"] for kind, span_id in leaves.items()} == {kind: kind for kind in said}
+    assert {found[span_id]["span_kind"] for span_id in others} == {"UNKNOWN"}, "one leaf for each call, and nothing twice"
+    model, tool = found[leaves["LLM"]], found[leaves["TOOL"]]
+    assert (model["name"], tool["name"], found[leaves["AGENT"]]["name"]) == ("chat gpt-4o-mini", "tools/call search", "SendMessage")
+    attributes = model["attributes"]
+    assert attributes["llm.model_name"] == "gpt-4o-mini"
+    assert attributes["llm.provider"] == "openai"
+    assert attributes["llm.token_count.prompt"] == 1000
+    assert attributes["llm.token_count.completion"] == 200
+    assert attributes["llm.token_count.total"] == 1200
+    assert attributes["llm.token_count.prompt_details.cache_read"] == 400
+    assert attributes["llm.token_count.prompt_details.cache_write"] == 100
+    assert attributes["sidecar.cost.nano_usd"] == 270_000
+    assert attributes["llm.input_messages.0.message.role"] == "system"
+    assert attributes["llm.input_messages.1.message.content"] == "How are you? Answer [email]"
+    assert tool["attributes"]["tool.name"] == "search"
+    assert tool["attributes"]["tool.parameters.query"] == "weather"
+    assert not [key for span_id in others for key in found[span_id]["attributes"] if "token_count" in key or "cost" in key]

@@ -44,17 +44,19 @@ OURS = {
     "sidecar.connect_s", "sidecar.error", "sidecar.first_byte_s", "sidecar.mode", "sidecar.purpose", "sidecar.route",
     "sidecar.task.id",
 }  # fmt: skip
+SEEDS = {"agent.did", "agent.span.kind", "agent.task.name"}
 
 
-def test_every_name_is_one_of_the_conventions_or_begins_with_sidecar() -> None:
+def test_every_name_is_one_of_the_conventions_or_of_the_seeds_or_begins_with_sidecar() -> None:
     writer = SpanWriter(b"", scope_version="1", routes={"openai": "/openai/"})
     everything = {"method": "BREW", "task": "t", "purpose": Purpose.SHADOW, "error": "upstream_cut", "status": 502}
     spans = [
         writer.span(exchange(path="/openai/a?b=1", **everything)),
-        writer.span(attempt(resends=2, connect_s=0.1, **everything)),
+        writer.span(attempt(resends=2, connect_s=0.1, agent="did:web:example.com:bot", **everything)),
+        writer.span(exchange(error="destination_denied", status=403)),
     ]
     names = {key for span in spans for key in attributes_of(Span.FromString(span))}
-    assert names == STABLE | IN_DEVELOPMENT | OURS
+    assert names == STABLE | IN_DEVELOPMENT | OURS | SEEDS
 
 
 def test_the_schema_url_is_that_of_the_conventions() -> None:
@@ -161,4 +163,4 @@ def test_purpose_is_shown_only_where_it_is_not_live() -> None:
 
 
 def test_mode_names_are_those_that_the_spans_show() -> None:
-    assert {*Mode} == {"forward", "gateway", "connect"}
+    assert {*Mode} == {"forward", "gateway", "connect", "stdio"}

@@ -12,6 +12,8 @@ from sidecar.runtime.metrics import Counter, Histogram
 from sidecar.runtime.runtime import Runtime
 from sidecar.telemetry import calls
 from sidecar.telemetry.calls import build
+from sidecar.telemetry.spec import OwnTelemetrySpec
+from tests.telemetry.dialogues import chat
 
 PASSAGE = Passage(
     listener="http", client="127.0.0.1:5000", mode=Mode.GATEWAY, method="POST", scheme="https", host="api.openai.com",
@@ -232,3 +234,28 @@ async def test_methods_that_nobody_knows_take_no_more_than_one_place() -> None:
         metrics._count([exchange(method=f"M{number}"), attempt(method=f"M{number}")])
     assert len(metrics._served) == len(metrics._sent) == 1
     await metrics.stop()
+
+
+def test_what_was_said_in_an_attempt_is_counted_once_and_not_again_for_its_exchange() -> None:
+    runtime = Runtime()
+    build(runtime)
+    said = chat()
+    runtime.bus.publish(replace(attempt(), dialogue=said))
+    runtime.bus.publish(replace(exchange(), dialogue=said))
+    runtime.bus.publish(attempt())
+    assert sum(series(runtime, "gen_ai.client.operation.duration_seconds").values()) == 1
+    assert sum(series(runtime, "http.client.request.duration_seconds").values()) == 2
+
+
+def test_a_reload_takes_on_another_edition_of_the_conventions() -> None:
+    runtime = Runtime()
+    build(runtime)
+    runtime.bus.publish(replace(attempt(), dialogue=chat()))
+    runtime.services["service.telemetry"] = OwnTelemetrySpec(semconv="latest")
+    runtime.bus.publish(ConfigReloaded(1, ()))
+    runtime.bus.publish(replace(attempt(), dialogue=chat()))
+    assert sum(series(runtime, "gen_ai.client.operation.duration_seconds").values()) == 1
+    assert sum(series(runtime, "gen_ai.client.inference.duration_seconds").values()) == 1
+    runtime.bus.publish(ConfigReloaded(2, ()))
+    runtime.bus.publish(replace(attempt(), dialogue=chat()))
+    assert sum(series(runtime, "gen_ai.client.inference.duration_seconds").values()) == 2

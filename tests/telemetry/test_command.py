@@ -33,6 +33,8 @@ def test_it_is_a_root_with_the_commands_name() -> None:
         process_attributes.PROCESS_EXECUTABLE_NAME: "python3",
         process_attributes.PROCESS_EXIT_CODE: 0,
         gen_ai_attributes.GEN_AI_AGENT_ID: "planner",
+        "agent.span.kind": "AGENT_TASK",
+        "agent.task.success": True,
     }
 
 
@@ -41,6 +43,7 @@ def test_a_command_that_failed_is_an_error(code: int) -> None:
     read = span(exit_code=code, agent="")
     assert (read.status.code, attributes_of(read)["error.type"], attributes_of(read)["process.exit.code"]) == (2, str(code), code)
     assert gen_ai_attributes.GEN_AI_AGENT_ID not in attributes_of(read)
+    assert attributes_of(read)["agent.task.success"] is False
 
 
 def test_a_name_that_is_no_text_is_written_all_the_same() -> None:

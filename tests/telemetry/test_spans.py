@@ -11,10 +11,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sidecar.model.errors import CODES
 from sidecar.model.facts import AttemptFinished, ExchangeFinished, Mode, Passage, Purpose
 from sidecar.telemetry import attributes as http
+from sidecar.telemetry.agents import POLICY_CODES
 from sidecar.telemetry.redaction import redacted_query, redacted_target
 from sidecar.telemetry.spans import SpanWriter
 from sidecar.telemetry.wire import MAX_TEXT_CHARS, text_attribute
 from tests.otlp_collector import attributes_of, span_faults
+from tests.telemetry.dialogues import chat, delegation, tool_call
 from tests.telemetry.facts import AGENT_SPAN, TRACE_ID, attempt, exchange
 
 RESOURCE = text_attribute("service.name", "sidecar-under-test", number=1)
@@ -65,6 +67,7 @@ def test_a_server_span_says_what_the_conventions_ask_for() -> None:
         "sidecar.mode": "gateway",
         "sidecar.route": "openai",
         "sidecar.task.id": "task-7",
+        "agent.task.name": "task-7",
         "sidecar.first_byte_s": 0.25,
     }
 
@@ -118,6 +121,21 @@ def test_a_tunnel_names_its_authority_only() -> None:
     assert attributes_of(client)["url.full"] == "api.openai.com:443"
 
 
+def test_a_message_to_a_child_process_has_nothing_of_http() -> None:
+    usual: dict[str, Any] = {"mode": Mode.STDIO, "method": "tools/call", "scheme": "stdio", "host": "files", "port": 0, "client": ""}
+    server = written(exchange(path="read", target="read", dialogue=tool_call(target="read"), **usual))
+    client = written(attempt(path="read", target="read", address="", dialogue=tool_call(target="read"), **usual))
+    other = written(exchange(path="", target="", **{**usual, "method": "tools/list"}))
+    assert (server.name, client.name, other.name) == ("tools/call read", "tools/call read", "tools/list")
+    for span in (server, client):
+        attributes = attributes_of(span)
+        assert attributes["server.address"] == "files"
+        assert not [key for key in attributes if key.startswith(("url.", "http.")) and not key.endswith("body.size")]
+    assert attributes_of(client)["network.transport"] == "pipe"
+    assert not {"network.protocol.name", "network.protocol.version", "server.port"} & attributes_of(client).keys()
+    assert attributes_of(server)["sidecar.mode"] == "stdio"
+
+
 def test_a_forward_proxied_call_has_no_route_of_the_gateway() -> None:
     span = written(exchange(mode=Mode.FORWARD), routes={"openai": "/openai/"})
     assert (span.name, attributes_of(span)["sidecar.mode"]) == ("POST", "forward")
@@ -161,7 +179,7 @@ PASSAGES = st.builds(
     Passage,
     listener=TEXTS,
     client=TEXTS,
-    mode=st.sampled_from(Mode),
+    mode=st.sampled_from([Mode.FORWARD, Mode.GATEWAY, Mode.CONNECT]),
     method=TEXTS | st.sampled_from(sorted(http.KNOWN_METHODS)),
     scheme=st.sampled_from(["", "http", "https"]),
     host=TEXTS,
@@ -170,7 +188,7 @@ PASSAGES = st.builds(
     target=TEXTS,
     upstream=TEXTS,
     route=TEXTS | st.just("openai"),
-    agent=TEXTS,
+    agent=TEXTS | st.just("did:web:example.com:bot"),
     task=TEXTS,
     purpose=st.sampled_from(Purpose),
 )
@@ -214,6 +232,8 @@ def expected_common(fact: ExchangeFinished | AttemptFinished) -> dict[str, Any]:
         "gen_ai.agent.id": seen(fact.agent),
         "sidecar.route": seen(fact.route),
         "sidecar.task.id": seen(fact.task),
+        "agent.task.name": seen(fact.task),
+        "agent.did": seen(fact.agent) if fact.agent.startswith("did:") else "",
         "sidecar.purpose": "" if fact.purpose is Purpose.LIVE else fact.purpose.value,
         "sidecar.error": fact.error,
         "sidecar.first_byte_s": fact.first_byte_s,
@@ -249,6 +269,7 @@ def test_whatever_an_exchange_was_protobuf_reads_the_same(fact: ExchangeFinished
         "http.route": template,
         "client.address": seen(fact.client.rpartition(":")[0].strip("[]")),
         "sidecar.mode": fact.mode.value,
+        "agent.span.kind": "POLICY_CHECK" if fact.error in POLICY_CODES else "",
     }
     for span in (
         *spans_in(WRITER.request([fact, fact])),
@@ -340,6 +361,31 @@ def test_a_call_that_is_unusual_costs_its_neighbours_nothing() -> None:
     spans = spans_in(each.request(facts))
     assert [span.SerializeToString() for span in spans] == [written(fact).SerializeToString() for fact in facts]
     assert spans == spans_in(each.request(facts))
+
+
+def test_a_call_that_was_understood_takes_its_dialogues_name_and_costs_its_neighbours_nothing() -> None:
+    way, each = exchange().passage, writer()
+    facts: list[ExchangeFinished | AttemptFinished] = []
+    for dialogue in (None, chat(), tool_call(), delegation()):
+        for different in ({}, {"parent_id": b""}, {"tracestate": b"a=b"}, {"first_byte_s": 0.0}, {"started_ns": 2**64}):
+            facts.append(attempt(dialogue=dialogue, **different))
+            facts.append(exchange(dialogue=dialogue, **different))
+        facts.append(attempt(dialogue=dialogue, connect_s=0.1))
+        facts.append(exchange(dialogue=dialogue, link=b"\x07" * 24))
+        facts.append(attempt(dialogue=dialogue, received_bytes=2**30))
+    for fact in facts:
+        fact.passage = way
+    spans = spans_in(each.request(facts))
+    assert [span.SerializeToString() for span in spans] == [written(fact).SerializeToString() for fact in facts]
+    names = [span.name for span in spans if span.kind == Span.SPAN_KIND_CLIENT]
+    assert names == ["POST"] * 7 + ["chat gpt-4o-mini"] * 7 + ["tools/call search"] * 7 + ["SendMessage"] * 7
+    assert {span.name for span in spans if span.kind == Span.SPAN_KIND_SERVER} == {"POST"}
+
+
+@pytest.mark.parametrize("dialogue", [None, "understood"])
+def test_a_context_that_came_beside_the_parent_becomes_a_link(dialogue: str | None) -> None:
+    (link,) = written(exchange(dialogue=tool_call() if dialogue else None, link=b"t" * 16 + b"s" * 8)).links
+    assert (link.trace_id, link.span_id, link.flags) == (b"t" * 16, b"s" * 8, 0x300)
 
 
 def test_a_connections_calls_share_an_opening_for_each_flags() -> None:

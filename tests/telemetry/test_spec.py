@@ -1,7 +1,10 @@
+from typing import Any, get_args
+
 import pytest
 
+from sidecar.telemetry.semconv import Semconv
 from sidecar.telemetry.signals import Signal
-from sidecar.telemetry.spec import PipelineSpec, ResourceSpec, ServiceSpec, signal_of
+from sidecar.telemetry.spec import ContentSpec, PipelineSpec, ResourceSpec, SemconvEdition, ServiceSpec, signal_of
 
 
 def test_a_pipeline_is_named_after_its_signal() -> None:
@@ -37,3 +40,18 @@ def test_a_detector_has_a_name_and_none_is_asked_by_default() -> None:
     assert ServiceSpec().telemetry.resource.detectors == ()
     with pytest.raises(ValueError, match="has a name"):
         ResourceSpec(detectors=("host", " "))
+
+
+def test_the_names_are_those_of_v1_41_unless_asked_otherwise_and_each_edition_is_one_that_there_is() -> None:
+    assert ServiceSpec().telemetry.semconv == "v1.41"
+    assert get_args(SemconvEdition) == tuple(Semconv)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [({"part_chars": 10}, "at least 64"), ({"attribute_chars": 10}, "an attribute 1024"), ({"key_prefixes": ("a",)}, "at least 3 characters")],
+    ids=["part", "attribute", "prefix"],
+)  # fmt: skip
+def test_bounds_of_content_leave_room_and_prefixes_hit_no_words(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        ContentSpec(**settings)

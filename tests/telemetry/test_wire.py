@@ -100,3 +100,29 @@ def test_what_is_too_heavy_is_not_kept() -> None:
     kept, written = cache()
     assert kept["x" * 11] == kept["x" * 11] == b"x" * 11
     assert (len(kept), len(written)) == (0, 2)
+
+
+@given(TEXTS, st.booleans(), st.lists(TEXTS, max_size=4))
+def test_booleans_and_arrays_are_what_protobuf_reads(key: str, value: bool, values: list[str]) -> None:
+    assert attribute(wire.bool_attribute(key, value)) == (key, value)
+    name, array = attribute(wire.texts_attribute(key, values))
+    assert (name, [each.string_value for each in array.values]) == (key, values)
+
+
+@pytest.mark.parametrize("size", [0, 1, 60, 100, 110, 113, 114, 115, 116, 127, 128, 300, 5000])
+def test_a_key_writes_texts_of_every_length_as_a_text_attribute_does(size: int) -> None:
+    for text in ("x" * size, "ä" * size, "x" * size + "\udcff"):
+        assert attribute(b"".join(wire.Key("gen_ai.x").text(text))) == attribute(wire.text_attribute("gen_ai.x", text))
+
+
+@given(st.integers(0, 2**70), st.floats(allow_nan=False))
+def test_a_key_writes_numbers_of_every_size(value: int, seconds: float) -> None:
+    key = wire.Key("gen_ai.x")
+    assert attribute(key.number(value)) == ("gen_ai.x", min(value, 2**63 - 1))
+    assert attribute(key.seconds(seconds)) == ("gen_ai.x", seconds)
+
+
+@given(st.integers(0, 2**19 - 1))
+def test_a_padded_varint_is_the_same_number_in_four_bytes(number: int) -> None:
+    padded = (number + wire.PADDED[number >> 7]).to_bytes(4, "little")
+    assert list(wire.fields(b"\x08" + padded)) == [(1, number)]

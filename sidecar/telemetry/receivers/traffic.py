@@ -4,8 +4,10 @@ Our own calls as spans: a SERVER span for each exchange, a CLIENT span for each 
     traffic: {flush_interval: 200ms, queue_size: 4096}
 
 It hears the facts of calls that have ended, and writes those that are sampled in batches of at most 64 a loop turn. A
-gateway route's path prefix becomes `http.route`; the service `traffic.routes` of the runtime has it, by name of route. While
-resource detectors are at work (detectors.py) the facts wait, as long as there is room, to be written with what those find out.
+gateway route's path prefix becomes `http.route`; the service `traffic.routes` of the runtime has it, by name of route. The
+service `service.telemetry` is that section of the config: the edition of the GenAI conventions, and what content may be.
+While resource detectors are at work (detectors.py) the facts wait, as long as there is room, to be written with what those
+find out.
 """
 
 import asyncio
@@ -20,10 +22,15 @@ from sidecar.model.trace import SAMPLED
 from sidecar.runtime.complaints import Complaints
 from sidecar.runtime.runtime import Runtime
 from sidecar.telemetry.command import command_request
+from sidecar.telemetry.content import ContentWriter
 from sidecar.telemetry.detectors import is_detecting
+from sidecar.telemetry.masks import masks_of
 from sidecar.telemetry.resource import resource_of, serialized
+from sidecar.telemetry.semconv import Semconv
 from sidecar.telemetry.signals import Batch, Consume, Signal
 from sidecar.telemetry.spans import SpanWriter
+from sidecar.telemetry.spec import OwnTelemetrySpec
+from sidecar.telemetry.waiting import Waiting
 
 SIGNALS = (Signal.TRACES,)
 
@@ -62,8 +69,9 @@ class TrafficReceiver:
         self._runtime = runtime
         self._resource = resource_of(runtime)
         self._routes: Mapping[str, str] = {}
+        self._own: OwnTelemetrySpec = runtime.services.get("service.telemetry") or OwnTelemetrySpec()
         self._writer = self._new_writer()
-        self._waiting: list[ExchangeFinished | AttemptFinished] = []
+        self._waiting = Waiting(config.queue_size)
         self._timer: asyncio.Handle | None = None
         self._complaints = Complaints(f"receivers.{name}", runtime.clock, _log)
         self._consume: Consume | None = None
@@ -72,6 +80,7 @@ class TrafficReceiver:
         self._accepted = counter(f"{path}.accepted_spans", "Spans that were written and passed on.", receiver=name)
         self._refused = counter(f"{path}.refused_spans", "Spans that no exporter had room for.", receiver=name)
         self._dropped = counter(f"{path}.dropped_spans", "Ended calls that found queue_size others waiting.", receiver=name)
+        self._emptied = counter(f"{path}.left_out_contents", "Ended calls whose content found no room.", receiver=name)
         self._unsampled = counter(f"{path}.unsampled_spans", "Ended calls whose trace is not sampled.", receiver=name)
 
     def connect(self, consumers: Mapping[Signal, Consume]) -> None:
@@ -99,12 +108,10 @@ class TrafficReceiver:
         sampled = [fact for fact in facts if fact.flags & SAMPLED]
         self._unsampled.value += len(facts) - len(sampled)
         waiting = self._waiting
-        room = self._config.queue_size - len(waiting)
-        if len(sampled) > room:
-            self._dropped.value += len(sampled) - room
-            del sampled[room:]
         waited = len(waiting)
-        waiting.extend(sampled)
+        dropped, emptied = waiting.add(sampled)
+        self._dropped.value += dropped
+        self._emptied.value += emptied
         if len(waiting) >= AT_ONCE > waited:
             if self._timer is not None:
                 self._timer.cancel()
@@ -113,23 +120,23 @@ class TrafficReceiver:
             self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
 
     def _flush(self) -> None:
-        """Write up to 64 spans and pass them on; then come back in the next loop turn, or later, for the rest."""
+        """Write up to 64 spans, fewer where much was said, and pass them on; then come back, at once or later, for the rest."""
         assert self._consume is not None
         waiting = self._waiting
         if is_detecting(self._runtime) and self._end and len(waiting) < self._config.queue_size // 2:
             self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
             return
-        routes, resource = self._runtime.services.get("traffic.routes", self._routes), resource_of(self._runtime)
-        if routes is not self._routes or resource is not self._resource:
-            self._routes, self._resource = routes, resource
+        services, resource = self._runtime.services, resource_of(self._runtime)
+        routes, own = services.get("traffic.routes", self._routes), services.get("service.telemetry", self._own)
+        if routes is not self._routes or resource is not self._resource or own is not self._own:
+            self._routes, self._resource, self._own = routes, resource, own
             self._writer = self._new_writer()
-        facts = waiting[:AT_ONCE]
-        del waiting[:AT_ONCE]
+        facts = waiting.take(AT_ONCE)
         self._pass_on(self._writer.request(facts), len(facts))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        if len(waiting) >= AT_ONCE:
+        if len(waiting) >= AT_ONCE or (waiting and len(facts) < AT_ONCE):
             self._timer = self._loop.call_soon(self._flush)
         elif waiting:
             self._timer = self._loop.call_later(self._config.flush_interval, self._flush)
@@ -155,4 +162,12 @@ class TrafficReceiver:
         self._pass_on(command_request(fact, resource, scope_version=sidecar.__version__), 1)
 
     def _new_writer(self) -> SpanWriter:
-        return SpanWriter(serialized(self._resource), scope_version=sidecar.__version__, routes=self._routes)
+        content = self._own.content
+        masks = masks_of(content.key_prefixes)
+        return SpanWriter(
+            serialized(self._resource),
+            scope_version=sidecar.__version__,
+            routes=self._routes,
+            semconv=Semconv(self._own.semconv),
+            content=ContentWriter(masks, part_chars=content.part_chars, attribute_chars=content.attribute_chars),
+        )

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from sidecar.model.content import Content, Kind, Message, Part
 from sidecar.model.facts import CommandFinished
 from sidecar.model.spec import Duration
 from sidecar.runtime.metrics import Counter
@@ -13,8 +14,11 @@ from sidecar.telemetry.detectors import Detection
 from sidecar.telemetry.receivers.traffic import AT_ONCE, Config, TrafficReceiver, build
 from sidecar.telemetry.resource import enrich
 from sidecar.telemetry.signals import Batch, Signal
+from sidecar.telemetry.spec import ContentSpec, OwnTelemetrySpec
+from sidecar.telemetry.waiting import MOST_CONTENT_BYTES
 from tests.otlp_collector import attributes_of
 from tests.sidecar_under_test import eventually
+from tests.telemetry.dialogues import chat
 from tests.telemetry.facts import attempt, exchange
 
 
@@ -236,3 +240,38 @@ async def test_a_gateway_route_is_named_by_its_prefix_and_a_reload_changes_it() 
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Config(**settings)
+
+
+async def test_the_configs_edition_and_bounds_hold_for_dialogues_and_a_reload_changes_them() -> None:
+    sink, said = Sink(), Content(input=[Message("user", [Part(Kind.TEXT, "acme_0123456789 " + "x" * 200)])])
+    made, runtime = receiver(sink)
+    runtime.bus.publish(attempt(dialogue=chat(content=said)))
+    await eventually(lambda: sink.batches, "a batch")
+    own = OwnTelemetrySpec(semconv="both", content=ContentSpec(part_chars=64, key_prefixes=("acme_",)))
+    runtime.services["service.telemetry"] = own
+    runtime.bus.publish(attempt(dialogue=chat(content=said)))
+    await eventually(lambda: len(sink.batches) > 1, "another batch")
+    before, after = (attributes_of(span) for span in sink.spans)
+    written = "gen_ai.usage.cache_write.input_tokens"
+    assert (before.get(written), after[written]) == (None, 100)
+    assert "acme_0123456789" in before["gen_ai.input.messages"]
+    assert "[key] xxx" in after["gen_ai.input.messages"]
+    assert len(after["gen_ai.input.messages"]) < 150
+    await made.stop()
+
+
+async def test_where_too_much_was_said_the_spans_come_without_it_and_say_so() -> None:
+    sink = Sink()
+    made, runtime = receiver(sink)
+    content = Content(input=[Message("user", [Part(Kind.TEXT, "hippopotamus " * 20_000)])])
+    most = MOST_CONTENT_BYTES // content.size_bytes()
+    for _ in range(most + 3):
+        runtime.bus.publish(attempt(dialogue=chat(content=content)))
+    runtime.bus.deliver()
+    await made.stop()
+    assert counts(runtime) == {"accepted_spans": most + 3, "left_out_contents": 3}
+    found = [attributes_of(span) for span in sink.spans]
+    assert [("gen_ai.input.messages" in each, each.get("sidecar.content.cut", False)) for each in found] == [
+        *[(True, False)] * most, *[(False, True)] * 3,
+    ]  # fmt: skip
+    assert len(sink.batches) > most, "one at a time, so that no loop turn takes long"
