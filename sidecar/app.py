@@ -14,11 +14,15 @@ import importlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 from typing import Any
 
 from sidecar.config import Config
+from sidecar.dialects import recognition
+from sidecar.engines.prices.price_list import PriceList
 from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.model.facts import ConfigRefused, ConfigReloaded
+from sidecar.runtime import genai_prices
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.telemetry import calls
 from sidecar.telemetry.detectors import Detection
@@ -28,6 +32,8 @@ from sidecar.traffic.plane import Blueprint, TrafficPlane
 _TELEMETRY = ("receivers", "processors", "exporters")
 
 _log = logging.getLogger(__name__)
+
+_catalogue = cache(genai_prices.read)  # what is installed does not change while we run
 
 
 class App:
@@ -51,6 +57,9 @@ class App:
         self._has_admin = has_admin
         self.runtime = runtime or Runtime(environ=dict(os.environ))
         self._read = read or (lambda: self.config)
+        self._prices = PriceList(config.prices)
+        self.runtime.services["prices"] = self._prices
+        self.runtime.services["service.telemetry"] = config.service.telemetry
         self._traffic = TrafficPlane(self.runtime, _blueprint(config))
         self._calls = calls.build(self.runtime)
         self._detection = Detection(self.runtime, config.service.telemetry.resource.detectors)
@@ -64,6 +73,7 @@ class App:
         self._health = Health(State.STARTING, "not started yet")
         self._is_stopping = False
         self.runtime.services["own_addresses"] = self._own_addresses
+        self._pricing: asyncio.Task[None] | None = None
 
     # life
 
@@ -78,6 +88,7 @@ class App:
             await self._pipelines.stop()
             raise
         self._detection.start()
+        self._pricing = asyncio.create_task(self._read_prices(self.config), name="reading of prices")
         self._health = Health(State.STARTING, "exporters, receivers and admin are starting")
         self._rest = asyncio.create_task(self._start_rest(), name="start of the rest")
 
@@ -88,6 +99,7 @@ class App:
 
     async def _start_rest(self) -> None:
         assert self._pipelines is not None
+        await asyncio.to_thread(recognition.load)
         if self._has_admin:
             self._admin = await self._make_admin(self.config)
         await self._pipelines.start()
@@ -98,7 +110,14 @@ class App:
             self._health = Health(State.FAILED, f"admin: {error}")
             hint = "another process listens there; choose another port"
             raise ConfigInvalid([ConfigFault("admin.endpoint", 0, str(error), hint, self.config.source)]) from error
+        if self._pricing is not None:
+            await asyncio.shield(self._pricing)
         self._health = Health(State.OK)
+
+    async def _read_prices(self, config: Config) -> None:
+        """The list of prices is read once the proxy listens, in a process of its own: until then no call has a price."""
+        catalogue = await asyncio.to_thread(_catalogue) if config.prices.genai_prices else None
+        self._prices.use(catalogue)
 
     async def stop(self) -> None:
         """
@@ -110,6 +129,7 @@ class App:
         self._health = Health(State.STOPPED, "draining")
         async with self._changing:
             await _ended(self._rest)
+            await _ended(self._pricing)
             await _taken("draining", self._drain_traffic())
             for name, part in (
                 ("traffic", self._traffic),
@@ -178,6 +198,10 @@ class App:
         if _blueprint(config) != _blueprint(old):
             await self._traffic.change(_blueprint(config))
         self.config = config
+        self.runtime.services["service.telemetry"] = config.service.telemetry
+        if config.prices != old.prices:
+            self._prices.reconfigure(config.prices)
+            await self._read_prices(config)
         if pipelines is not standing:
             self._pipelines = pipelines
             await pipelines.start(standing)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.admin.spec import AdminSpec
+from sidecar.engines.prices.spec import PricesSpec
 from sidecar.model.authority import read_endpoint
 from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.model.own_hosts import is_loopback
@@ -35,7 +36,7 @@ TOP_LEVEL = (
 
 DEFAULT_FILE = Path("config/sidecar.yaml")
 
-_NOT_YET = ("prices", "chaos", "recordings", "store", "control", "workers")
+_NOT_YET = ("chaos", "recordings", "store", "control", "workers")
 _TRAFFIC = settings_of(TrafficSpec)
 
 
@@ -48,6 +49,7 @@ class Config:
     """
 
     traffic: TrafficSpec
+    prices: PricesSpec
     service: ServiceSpec
     admin: AdminSpec
     components: Mapping[str, Mapping[str, Declared]]
@@ -88,6 +90,7 @@ class Config:
             traffic[name] = self._shown_components(f"traffic.{name}")
         return {
             "traffic": traffic,
+            "prices": shown(self.prices),
             **{section: self._shown_components(section) for section in SECTIONS if "." not in section and types(section)},
             "service": shown(self.service),
             "admin": shown(self.admin),
@@ -107,7 +110,7 @@ def _comparable(config: Config) -> dict[str, Any]:
     traffic: dict[str, Any] = {name: getattr(config.traffic, name) for name in _TRAFFIC}
     traffic |= {section.partition(".")[2]: held for section, held in components.items() if "." in section}
     telemetry = {section: held for section, held in components.items() if "." not in section}
-    return {"traffic": traffic, **telemetry, "service": config.service, "admin": config.admin}
+    return {"traffic": traffic, "prices": config.prices, **telemetry, "service": config.service, "admin": config.admin}
 
 
 def load(path_or_text: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Config:
@@ -167,6 +170,7 @@ class _Reading:
         for section in SECTIONS:
             self._components[section] = self._read_section(section)
         traffic = self._read(TrafficSpec, "traffic", self._traffic_without_components())
+        prices = self._read(PricesSpec, "prices", self._top.get("prices"))
         service = self._read(ServiceSpec, "service", self._top.get("service"))
         admin = self._read(AdminSpec, "admin", self._top.get("admin"))
         check_references(self._document, self._components, admin)
@@ -175,7 +179,7 @@ class _Reading:
         if self._document.faults:
             return None
         return Config(
-            traffic=traffic, service=service, admin=admin, components=self._components,
+            traffic=traffic, prices=prices, service=service, admin=admin, components=self._components,
             source=self._document.source, files=self._document.files,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import sidecar.cli
 from sidecar.admin.spec import AdminSpec
+from sidecar.engines.prices.spec import PricesSpec
 from sidecar.model.errors import CODES, Fault
 from sidecar.runtime.components import SECTIONS, load_type, types
 from sidecar.runtime.settings import is_spec, type_text, walk
@@ -52,6 +53,7 @@ def commands() -> str:
 def settings() -> str:
     """Every setting of every component of this version, and of the sections that are not components."""
     parts = [_settings("`traffic`", TrafficSpec, skip=("listeners", "policies", "upstreams"))]
+    parts.append(_settings("`prices`", PricesSpec))
     for section in SECTIONS:
         for name in types(section):
             kind = load_type(section, name)

@@ -78,6 +78,7 @@ def test_the_effective_config_has_all_defaults_and_no_secret() -> None:
     effective = good().effective()
     assert list(effective) == [
         "traffic",
+        "prices",
         *(section for section in SECTIONS if "." not in section and types(section)),
         "service",
         "admin",
@@ -137,7 +138,7 @@ traffic:
     a: {path: /b/, upstream: http/openai}
     c: {path: /a/, upstream: "http/openai", connect: intercept}
     d: 5
-prices: {}
+prices: {rules: 5}
 exportrs: {}
 connectors: {count: }
 receivers: {otlp/x: {protocls: }, traffic: "${env:GONE}"}
@@ -163,7 +164,7 @@ def test_all_faults_are_found_at_once_in_the_order_of_the_file() -> None:
         (8, "traffic.routes.c.path"),
         (8, "traffic.routes.c.connect"),
         (9, "traffic.routes.d"),
-        (10, "prices"),
+        (10, "prices.rules"),
         (11, "exportrs"),
         (12, "connectors"),
         (13, "receivers.otlp/x.protocls"),

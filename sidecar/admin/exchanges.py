@@ -115,10 +115,12 @@ class Exchanges:
             self._followers.discard(follower)
 
     def _keep(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> None:
-        """Keep a batch of facts, those with long targets cut."""
+        """Keep a batch of facts, those with long targets cut, and none with what was said in it."""
         exchanges: list[ExchangeFinished] = []
         for fact in facts:
             kept = replace(fact, passage=_cut(fact.passage)) if fact.passage.is_long else fact
+            if kept.dialogue is not None and kept.dialogue.content is not None:
+                kept = replace(kept, dialogue=kept.dialogue.without_content())
             if isinstance(kept, ExchangeFinished):
                 exchanges.append(kept)
             else:

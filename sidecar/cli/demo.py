@@ -30,6 +30,7 @@ traffic:
   listeners: {{http: {{endpoint: 127.0.0.1:0}}}}
   upstreams: {{http/llm: {{url: "{llm}"}}, http/mcp: {{url: "{mcp}"}}, http/a2a: {{url: "{a2a}"}}}}
   routes: {{llm: {{upstream: http/llm}}, mcp: {{upstream: http/mcp}}, a2a: {{upstream: http/a2a}}}}
+prices: {{rules: [{{provider: "*", model: demo-1, input: 0.25, output: 2.00}}]}}
 receivers: {{traffic: {{}}}}
 exporters: {{otlp_http/demo: {{endpoint: "{backend}"}}}}
 service: {{pipelines: {{traces: {{receivers: [traffic], exporters: [otlp_http/demo]}}}}}}
@@ -148,6 +149,7 @@ def _show(spans: list["Span"], screen: "Screen") -> int:
     from sidecar.demo.expectation import missing
     from sidecar.demo.tree import destination, grow, lines
     from sidecar.terminal.calls import Calls
+    from sidecar.terminal.figures import count, dollars
 
     faults = missing(spans)
     _say(screen, f"\nWhat the sidecar saw, read back from the OTLP backend ({len(spans)} spans):\n")
@@ -165,6 +167,9 @@ def _show(spans: list["Span"], screen: "Screen") -> int:
             )
     print("\n" + "\n".join(calls.table(screen)))
     _say(screen, f"\n{calls.headline()}")
+    paid_usd = sum(float(span.attributes.get("sidecar.cost.usd", 0)) for span in spans)
+    used = sum(int(span.attributes.get(f"gen_ai.usage.{way}_tokens", 0)) for span in spans for way in ("input", "output"))
+    _say(screen, f"{count(used, 'token')}, {dollars(paid_usd)} at the demo's own prices")
     if faults:
         return _failed(screen, faults)
     print(screen.paint("Everything expected was seen.", "green") + " Now your agent: sidecar exec -- python your_agent.py")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sidecar.demo.backend import Span
-from sidecar.demo.tree import destination
+from sidecar.demo.tree import destination, tokens
 
 PLANNER, PACKER = "trip-planner", "packing-agent"
 """The two agents, by the user names of their HTTP_PROXY."""
@@ -24,6 +24,17 @@ EXPECTED: Counter[Call] = Counter(
 )
 """Agent, method, route, path, status: how many such exchanges there are."""
 
+SAID: Counter[tuple[str, bool]] = Counter(
+    {
+        ("chat demo-1", True): 4,
+        ("tools/list", False): 1,
+        ("tools/call get_weather", False): 1,
+        ("GetAgentCard", False): 1,
+        ("SendMessage", False): 1,
+    }
+)
+"""What the CLIENT spans are called, and whether they have a price: what was said in each call."""
+
 STREAMED_S = 0.1
 """The first byte of the streamed answer reaches the agent at least so long before the last one."""
 
@@ -31,7 +42,7 @@ STREAMED_S = 0.1
 def missing(spans: Sequence[Span]) -> list[str]:
     """What is not as expected, a line each; empty when all is well."""
     servers = [span for span in spans if span.kind == "SERVER"]
-    return [*_calls(servers), *_attempts(spans, servers), *_traces(spans, servers), *_stream(servers)]
+    return [*_calls(servers), *_attempts(spans, servers), *_said(spans), *_traces(spans, servers), *_stream(servers)]
 
 
 def _calls(servers: Sequence[Span]) -> list[str]:
@@ -48,6 +59,19 @@ def _attempts(spans: Sequence[Span], servers: Sequence[Span]) -> list[str]:
         for span in servers
         if tried[span.trace_id, span.span_id, _status(span)] != 1
     ]
+
+
+def _said(spans: Sequence[Span]) -> list[str]:
+    """Every model, tool and agent is named; what was answered has tokens, and a price above nothing."""
+    clients = [span for span in spans if span.kind == "CLIENT"]
+    seen = Counter((span.name, "sidecar.cost.usd" in span.attributes) for span in clients)
+    faults = [
+        f"{number}× {name}: no such CLIENT span{' with a price' if is_priced else ''}"
+        for (name, is_priced), number in (SAID - seen).items()
+    ]
+    answers = [span for span in clients if "gen_ai.response.id" in span.attributes]
+    free = [span for span in answers if not (tokens(span) and float(span.attributes.get("sidecar.cost.usd", 0)))]
+    return faults + [f"{span.name}: the answer has no tokens, or cost nothing" for span in free]
 
 
 def _traces(spans: Sequence[Span], servers: Sequence[Span]) -> list[str]:

@@ -5,22 +5,27 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from sidecar.demo.backend import Span
-from sidecar.terminal.figures import count, duration, size
+from sidecar.terminal.figures import count, dollars, duration, size
 from sidecar.terminal.screen import Screen
 from sidecar.terminal.table import Cell, Column, draw
 
 _COLUMNS = (
     Column("call"),
-    Column("span", rank=5),
+    Column("span", rank=7),
     Column("status", right=True),
     Column("duration", right=True),
-    Column("first byte", rank=2, right=True),
-    Column("sent", rank=4, right=True),
-    Column("received", rank=3, right=True),
-    Column("agent", rank=1),
+    Column("first byte", rank=4, right=True),
+    Column("sent", rank=6, right=True),
+    Column("received", rank=5, right=True),
+    Column("tokens", rank=2, right=True),
+    Column("cost", rank=1, right=True),
+    Column("agent", rank=3),
 )
 
 _NOTHING = (Cell(""),) * (len(_COLUMNS) - 1)
+
+_UNDERSTOOD = ("gen_ai.operation.name", "mcp.method.name", "a2a.method.name")
+"""Who has one of these is a call that a dialect has read, and is named by what it asks for."""
 
 _UNICODE = ("├─ ", "└─ ", "│  ", "→ ")
 _ASCII = ("|- ", "`- ", "|  ", "> ")
@@ -107,6 +112,9 @@ def _call(span: Span, arrow: str, path: str) -> str:
     seen = span.attributes
     if span.kind == "SERVER":
         return f"{seen.get('http.request.method', span.name)} {destination(span)} {seen.get('url.path', '')}".rstrip()
+    if any(sign in seen for sign in _UNDERSTOOD):
+        to = seen.get("agent.delegation.to")
+        return f"{arrow}{span.name}" + (f" to {to}" if to else "")
     url = str(seen.get("url.full", span.name)).removeprefix("http://")
     address, slash, rest = url.partition("/")
     return arrow + (address if slash + rest == path else url)
@@ -124,8 +132,24 @@ def _row(span: Span, label: str) -> Sequence[Cell]:
         Cell(duration(float(first_byte_s)) if first_byte_s else "", tone),
         Cell(size(float(seen.get("http.request.body.size", 0))), tone),
         Cell(size(float(seen.get("http.response.body.size", 0))), tone),
-        Cell(str(seen.get("gen_ai.agent.id", "")), tone or "cyan"),
+        Cell(tokens(span), tone),
+        Cell(cost(span), tone),
+        Cell(str(seen.get("gen_ai.agent.id") or seen.get("agent.delegation.from", "")), tone or "cyan"),
     )
+
+
+def tokens(span: Span) -> str:
+    """How many tokens went in and came out, `312+164`; "" where the call has none."""
+    used = [span.attributes.get(f"gen_ai.usage.{way}_tokens") for way in ("input", "output")]
+    return "" if used[0] is None and used[1] is None else "+".join(str(each or 0) for each in used)
+
+
+def cost(span: Span) -> str:
+    """What the call cost: dollars, `~` before an estimate, the word where there is no price, "" where nothing is priced."""
+    pricing, paid_usd = span.attributes.get("sidecar.cost.pricing"), span.attributes.get("sidecar.cost.usd")
+    if pricing is None or paid_usd is None:
+        return str(pricing or "")
+    return ("~" if pricing == "estimated" else "") + dollars(float(paid_usd))
 
 
 def _status(span: Span) -> Cell:

@@ -1,4 +1,6 @@
-"""Figures for people: durations, sizes and counts in a few characters."""
+"""Figures for people: durations, sizes, money and counts in a few characters."""
+
+import math
 
 
 def duration(seconds: float) -> str:
@@ -17,6 +19,14 @@ def size(count: float) -> str:
         if count < 1023.95:
             return f"{count:.1f} {unit}"
     return f"{count / 1024:.1f} TiB"
+
+
+def dollars(amount_usd: float) -> str:
+    """Two digits that count at least: `$12.50`, `$0.0023`, `$0.000045`."""
+    if amount_usd >= 0.1 or not amount_usd:
+        return f"${amount_usd:,.2f}"
+    places = 1 - math.floor(math.log10(amount_usd))
+    return f"${amount_usd:.{min(places, 9)}f}"
 
 
 def count(number: int, noun: str) -> str:

@@ -51,7 +51,7 @@ def in_foreground() -> bool:
 class Foreground:
     """
     One run of one command with this environment; `blocked` is the signal mask that it begins with, `descriptors` its soft limit
-    of file descriptors (None: ours).
+    of file descriptors (None: ours). `stdin` and `stdout` are descriptors that it gets in place of ours.
     """
 
     def __init__(
@@ -61,11 +61,14 @@ class Foreground:
         *,
         blocked: frozenset[int] = frozenset(),
         descriptors: int | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
     ) -> None:
         self._command = command
         self._environ = environ
         self._blocked = blocked
         self._descriptors = "" if descriptors is None else str(descriptors)
+        self._stdin, self._stdout = stdin, stdout
         self._shares_group = has_terminal()
         self._asked_to_stop = False
         self._pid = 0
@@ -94,6 +97,8 @@ class Foreground:
         process = subprocess.Popen(  # noqa: S603 - running the command that was asked for is what this is for
             [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), mask, self._descriptors, *self._command],
             env=dict(self._environ),
+            stdin=self._stdin,
+            stdout=self._stdout,
             close_fds=False,  # what our caller opened for us (as in `<(…)`) is open for the command; ours are not inheritable
             process_group=None if self._shares_group else 0,
         )

@@ -4,19 +4,24 @@ The graph: everything that one config says about traffic, compiled once and neve
 A reload makes a new graph and swaps it in; exchanges in flight keep the one they began on, and the same engines serve both.
 """
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from weakref import WeakSet
 
+from sidecar.dialects.recognition import AUTO
 from sidecar.model.authority import authority
 from sidecar.model.errors import ConfigFault, ConfigInvalid, Refused
 from sidecar.model.facts import Mode
 from sidecar.model.sampling import Sampler, from_environ
 from sidecar.runtime.runtime import Runtime
-from sidecar.traffic.chain import EMPTY, Chain, Policy
+from sidecar.traffic.chain import EMPTY, Chain, Policy, as_policy
 from sidecar.traffic.destinations import Destinations, Endpoint
+from sidecar.traffic.room import Room
 from sidecar.traffic.router import Absolute, Route, Router, Way, read_absolute, read_authority
-from sidecar.traffic.spec import ProxySpec, TrafficSpec
+from sidecar.traffic.spec import ProxySpec, RouteSpec, TrafficSpec
+from sidecar.traffic.transcript import Pricer
 from sidecar.traffic.upstreams.http import Config as UpstreamConfig
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.dial import Dialer
@@ -37,6 +42,9 @@ class Graph:
         self.sampler = sampler
         self.agent = traffic.identity.agent or runtime.environ.get("SIDECAR_AGENT_ID", "")
         self.task = traffic.identity.task or runtime.environ.get("SIDECAR_AGENT_TASK_ID", "")
+        self.inspect_body_bytes = int(traffic.inspect_body_bytes)
+        self.room = _room(runtime, int(traffic.inspect_total_bytes))
+        self.pricer: Pricer | None = runtime.services.get("prices")
         self._default = traffic.default
         self.dialer = dialer
         self._runtime = runtime
@@ -135,19 +143,43 @@ def compile_graph(
     )
     for upstream in upstreams.values():
         upstream.reach_by(dialer)
-    routes = [
-        Route(
-            name,
-            (route.path or "").encode(),
-            upstreams[route.upstream],
-            Chain([policies[policy] for policy in route.policies], policy_timeout_s=float(route.policy_timeout)),
-            route.connect,
-            baggage=route.baggage,
-        )
-        for name, route in traffic.routes.items()
-    ]
+    routes = [_route(name, spec, policies, upstreams[spec.upstream], runtime) for name, spec in traffic.routes.items()]
     sampler, _warning = from_environ(runtime.environ)
     return Graph(traffic, routes, dialer, runtime, sampler)
+
+
+def _route(name: str, spec: RouteSpec, built: Mapping[str, Policy], upstream: HttpUpstream, runtime: Runtime) -> Route:
+    policies = [built[policy] for policy in spec.policies]
+    chain = Chain(policies, policy_timeout_s=float(spec.policy_timeout))
+    cards: Callable[[], Chain] | None = None
+    dialect = getattr(upstream.config, "dialect", AUTO)
+    if spec.path and dialect in (AUTO, "a2a") and not any(map(_is_about_cards, policies)):
+        cards = cache(lambda: _with_cards(chain, runtime))
+        if dialect == "a2a":
+            chain = cards()  # an extended card may be asked for by JSON-RPC, which no head tells
+    return Route(name, (spec.path or "").encode(), upstream, chain, spec.connect, baggage=spec.baggage, spec=spec, cards=cards)
+
+
+def _is_about_cards(policy: Policy) -> bool:
+    return policy.name.partition("/")[0] == "agent_card"
+
+
+def _with_cards(chain: Chain, runtime: Runtime) -> Chain:
+    """The chain with a policy that rewrites agent cards; a route that names such a policy says itself what is to be done."""
+    agent_card = importlib.import_module("sidecar.traffic.policies.agent_card")
+    policy = as_policy("agent_card", agent_card.STAGE, agent_card.build("agent_card", agent_card.Config(), runtime))
+    stands_at = sum(other.stage <= policy.stage for other in chain.policies)
+    policies = [*chain.policies[:stands_at], policy, *chain.policies[stands_at:]]
+    return Chain(policies, policy_timeout_s=chain.policy_timeout_s)
+
+
+def _room(runtime: Runtime, limit_bytes: int) -> Room:
+    """The one room for bodies that are collected, over all reloads."""
+    room: Room | None = runtime.services.get("traffic.room")
+    if room is None:
+        room = runtime.services["traffic.room"] = Room(limit_bytes)
+    room.limit_bytes = limit_bytes
+    return room
 
 
 def _proxies(spec: ProxySpec, runtime: Runtime) -> Proxies:

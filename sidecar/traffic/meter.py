@@ -47,6 +47,25 @@ def begin_exchange(listener: "Listener", passage: Passage, request: RequestHead)
     return exchange
 
 
+def join_trace(listener: "Listener", exchange: Exchange, traceparent: bytes, tracestate: bytes) -> None:
+    """
+    Make another context the exchange's parent, before its first attempt; the one that it had, if any, becomes its link.
+
+    Semantic conventions for MCP: what `params._meta` carries is the parent, the ambient context a link. An invalid one
+    changes nothing.
+    """
+    parent = parse_traceparent(traceparent)
+    if parent is None:
+        return
+    if exchange.parent_id:
+        exchange.link = exchange.trace_id + exchange.parent_id
+    exchange.trace_id, exchange.parent_id, parent_flags = parent
+    exchange.flags = parent_flags & RANDOM
+    if listener.graph.sampler(exchange.trace_id, parent_flags):
+        exchange.flags |= SAMPLED
+    exchange.tracestate = parse_tracestate([tracestate]) if tracestate else b""
+
+
 def begin_attempt(exchange: Exchange, rng: random.Random) -> Attempt:
     """Begin a try at an upstream, with a span id of its own."""
     span_id = (rng.getrandbits(64) or 1).to_bytes(8, "big")
@@ -57,6 +76,11 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
     """Settle what the attempt holds and tell the bus."""
     started_at = attempt.started_at
     started_ns = exchange.started_ns + started_at - exchange.started_at
+    if attempt.transcript is not None:
+        attempt.dialogue = attempt.transcript.dialogue(started_ns)
+        attempt.transcript = None
+    if attempt.dialogue is not None and attempt.error != "given_up":
+        exchange.dialogue = attempt.dialogue.without_content()
     first_byte_at = attempt.first_byte_at
     connected_at = attempt.connected_at
     fact = AttemptFinished(
@@ -76,6 +100,7 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
         (connected_at - started_at) / 1e9 if connected_at else 0.0,
         (first_byte_at - started_at) / 1e9 if first_byte_at else 0.0,
         attempt.resends,
+        attempt.dialogue,
     )
     if attempt.permits is None:
         attempt.settled = True
@@ -103,6 +128,8 @@ def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
         exchange.response_bytes,
         (first_byte_at - started_at) / 1e9 if first_byte_at else 0.0,
         exchange.attempts,
+        exchange.dialogue,
+        exchange.link,
     )
     if exchange.permits is None:
         exchange.settled = True
@@ -110,6 +137,8 @@ def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
     else:
         _settle(exchange)
     runtime.bus.publish(fact)
+    if exchange.dialogue is not None:
+        exchange.dialogue.forget()
 
 
 def _settle(held: Attempt | Exchange) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from sidecar.model.errors import ConfigInvalid
 from sidecar.model.exchange import Exchange, Outcome
@@ -51,6 +51,14 @@ class _Built:
     thing: Any
 
 
+@runtime_checkable
+class _Judges(Protocol):
+    """A listener that cannot serve every graph."""
+
+    def judge(self, graph: Graph) -> None:
+        """Raise ValueError where it cannot serve this one."""
+
+
 class TrafficPlane:
     """Listeners, policies and upstreams of one sidecar. Nothing listens before `start`."""
 
@@ -77,11 +85,13 @@ class TrafficPlane:
             _share_out(listeners, self._blueprint)
             await _start([*self._upstreams.values(), *self._policies.values()])
             self._show_routes()
-            for name, built in listeners.items():
+            _judge(self._graph, listeners)
+            for name, built in sorted(listeners.items(), key=_needs_library):
                 self._leaving.append(built)  # so that it is stopped where it cannot listen
                 await self._listen(built)
                 self._leaving.remove(built)
                 self._listeners[name] = built
+            self._listeners = listeners  # in the order of the config
         except BaseException:
             await self.stop()
             raise
@@ -100,6 +110,7 @@ class TrafficPlane:
             made += _only_in(policies, self._policies)
             await _start(_only_in(policies, self._policies))
             graph = self._compile(blueprint, policies, upstreams)
+            _judge(graph, listeners)
         except BaseException:
             await self._undo(made)
             raise
@@ -288,6 +299,21 @@ class _Last:
 
 def _policy(built: _Built) -> Policy:
     return as_policy(built.declared.id, built.declared.kind.module.STAGE, built.thing)
+
+
+def _needs_library(named: tuple[str, _Built]) -> bool:
+    """Whether a listener has to import something heavy first; all others listen before it."""
+    return bool(getattr(named[1].thing, "needs_library", False))
+
+
+def _judge(graph: Graph, listeners: Mapping[str, _Built]) -> None:
+    """Raise ConfigInvalid where a listener cannot do what the graph asks of it."""
+    for built in listeners.values():
+        if isinstance(built.thing, _Judges):
+            try:
+                built.thing.judge(graph)
+            except ValueError as error:
+                raise built.declared.invalid(str(error)) from None
 
 
 def _is_successor(built: _Built, other: _Built) -> bool:

@@ -14,6 +14,7 @@ Content-Encoding, Content-Range, ETag or Digest of a body that it changes. Where
 
 from typing import Protocol
 
+from sidecar.model.errors import Refused
 from sidecar.traffic.stages import BodyStage, Stages
 from sidecar.traffic.wire.response_head import ResponseHead
 
@@ -23,6 +24,10 @@ class Source(Protocol):
 
     def drop(self, response: "Response") -> None:
         """Nobody wants this response any more."""
+
+    async def whole(self, most_bytes: int) -> bytes | None:
+        """Wait for the whole body, and return it; None as soon as it has more bytes than that. Raises `Refused`."""
+        ...
 
 
 class Response:
@@ -60,6 +65,19 @@ class Response:
     def has_content(self) -> bool:
         """False where no byte of a body will come, so that a stage would have nothing to look at."""
         return self.head.length != 0 if self.head is not None else bool(self.content)
+
+    async def whole(self, most_bytes: int) -> bytes | None:
+        """
+        Wait for the whole body and return it, in the content coding that it has; None where it has more than `most_bytes`.
+
+        It is still the response's: where that is returned, the body goes through its stages to the client. Raises `Refused`
+        where the upstream fails meanwhile, and for a response that was dropped.
+        """
+        if self.head is None or not self.has_content:
+            return self.content if len(self.content) <= most_bytes else None
+        if self._source is None:
+            raise Refused("given_up", "the response was dropped before")
+        return await self._source.whole(most_bytes)
 
     def through(self, stage: BodyStage) -> None:
         """

@@ -5,31 +5,42 @@ Both lead to the same route object, so the same destination gets the same polici
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.model.errors import Refused
 from sidecar.model.facts import Mode
 from sidecar.traffic.chain import Chain
-from sidecar.traffic.spec import Connect
+from sidecar.traffic.spec import Connect, RouteSpec
 from sidecar.traffic.upstreams.http import HttpUpstream
 from sidecar.traffic.wire.request_head import RequestHead
 from sidecar.traffic.wire.resolver import as_literal
+
+_DEFAULTS = RouteSpec(upstream="")
+"""What holds for destinations that no route names."""
 
 
 class Route:
     """One compiled way: everything that an exchange needs of the config, bound once."""
 
-    __slots__ = ("baggage", "chain", "connect", "name", "prefix", "upstream")
+    __slots__ = ("_cards", "baggage", "chain", "connect", "name", "prefix", "spec", "upstream")
 
     def __init__(
-        self, name: str, prefix: bytes, upstream: HttpUpstream, chain: Chain, connect: Connect, *, baggage: bool
-    ) -> None:
+        self, name: str, prefix: bytes, upstream: HttpUpstream, chain: Chain, connect: Connect, *, baggage: bool,
+        spec: RouteSpec = _DEFAULTS, cards: Callable[[], Chain] | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.prefix = prefix
         self.upstream = upstream
         self.chain = chain
         self.connect = connect
         self.baggage = baggage
+        self.spec = spec
+        self._cards = cards
+
+    def card_chain(self) -> Chain:
+        """The chain of calls that ask for an agent's card, which has to lead its readers here; made when the first one comes."""
+        return self._cards() if self._cards is not None else self.chain
 
 
 @dataclass(slots=True)

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sidecar.model.spec import Duration, Secret, Spec
+from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.traffic.wire.no_proxy import check_no_proxy
 from sidecar.traffic.wire.proxy import check_proxy
 
 Connect = Literal["tunnel", "intercept", "deny"]
 Default = Literal["forward", "tunnel", "deny"]
 Resolve = Literal["proxy", "here"]
+UsageOn = Literal["sidecar", "agent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,14 @@ class RouteSpec(Spec):
     """What a CONNECT to this upstream's host and port gets."""
     baggage: bool = False
     """Pass the agent's W3C baggage on to this upstream."""
+    usage_on: UsageOn = "sidecar"
+    """Whose spans carry tokens and cost: `agent` where the agent is instrumented itself, so that nothing is counted twice."""
+    include_usage: bool = True
+    """Ask for the usage of a streamed answer where the client did not, and take it out again before the client sees it."""
+    trace_in_meta: bool = True
+    """Write the trace context into `params._meta` of MCP requests, where servers look for it."""
+    content: bool = False
+    """Collect prompts, completions and arguments of tools for spans. Off by default: they are people's words, perhaps secrets."""
     policy_timeout: Duration = Duration("5m")
     """How long the policies may take to decide, while nothing is asked of the upstream."""
 
@@ -100,5 +109,9 @@ class TrafficSpec(Spec):
     proxy: ProxySpec = field(default_factory=ProxySpec)
     destinations: DestinationsSpec = field(default_factory=DestinationsSpec)
     identity: IdentitySpec = field(default_factory=IdentitySpec)
+    inspect_body_bytes: Size = Size("16MiB")
+    """Longest request body that is collected to be read; a longer one streams on unread. 0 reads nothing."""
+    inspect_total_bytes: Size = Size("256MiB")
+    """All bodies that are being collected at one moment; what does not fit streams on unread."""
     drain: Duration = Duration("30s")
     """How long calls in flight may take to end after SIGTERM."""

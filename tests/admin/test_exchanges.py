@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from sidecar.admin import exchanges as module
 from sidecar.admin.exchanges import FOLLOWER_QUEUE, KEPT_ATTEMPTS, KEPT_EXCHANGES, MOST_FOLLOWERS, MOST_TEXT, Exchanges
 from sidecar.admin.filter import Filter
 from sidecar.admin.refusals import AdminRefused
+from sidecar.model.asked import Asked
+from sidecar.model.content import Content
+from sidecar.model.dialogue import Dialogue
 from sidecar.runtime.runtime import Runtime
 from tests.admin.seen import attempt_finished, exchange_finished
 
@@ -195,3 +199,13 @@ async def test_there_is_room_for_so_many_followers_and_again_when_one_has_gone(r
         async for _ in stream:
             pass
     assert gauge.read() == 0
+
+
+def test_what_was_said_is_not_kept(runtime: Runtime, exchanges: Exchanges) -> None:
+    said = Dialogue(Asked("d", "o"), content=Content())
+    runtime.bus.publish(replace(attempt_finished(1), dialogue=said))
+    runtime.bus.publish(replace(exchange_finished(1), dialogue=said))
+    (shown,) = exchanges.latest(ALL)
+    assert len(shown["attempts"]) == 1
+    assert [fact.dialogue for fact in (*exchanges._exchanges, *exchanges._attempts)] == [Dialogue(Asked("d", "o"))] * 2
+    assert said.content == Content()

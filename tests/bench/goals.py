@@ -34,12 +34,15 @@ _CALL = (Goal(1.0, "envoy"), Goal(2.5, "nginx"))
 _P50 = (Goal(1.25, "nginx"),)
 _P99 = (Goal(1.0, "envoy"),)
 _CHUNK = (Goal(1.3, "nginx"),)
+_CALL_READ = (Goal(1.2, "envoy"),)
+_CHUNK_READ = (Goal(1.8, "nginx"),)
 _FIRST_BYTE = (Goal(1.0, "envoy"),)
 _NONE = (Goal(0),)
 
 ROWS = (
     Row("cpu_call_32_us", "CPU a call, 32 connections", "µs", goals=_CALL),
-    Row("cpu_call_32_untraced_us", "the same without traceparent", "µs", goals=_CALL),
+    Row("cpu_call_read_us", "the same, every call read, metered and priced", "µs", goals=_CALL_READ),
+    Row("cpu_call_32_untraced_us", "CPU a call without traceparent", "µs", goals=_CALL),
     Row("cpu_call_1_us", "CPU a call, 1 connection", "µs"),
     Row("calls_per_s", "calls a second, 32 connections, one core", "1/s", digits=0),
     Row("core_share", "share of the proxy's core in that", "", digits=2),
@@ -48,6 +51,8 @@ ROWS = (
     Row("added_p99_us", "added p99, 1 connection", "µs", goals=_P99, digits=0),
     Row("cpu_chunk_us", "CPU a paced SSE chunk, 32 streams", "µs", goals=_CHUNK),
     Row("cpu_chunk_spread_us", "the same, every chunk at a moment of its own", "µs", goals=_CHUNK),
+    Row("cpu_chunk_read_us", "CPU a paced SSE chunk, every event read", "µs", goals=_CHUNK_READ),
+    Row("cpu_chunk_read_spread_us", "the same, every chunk at a moment of its own", "µs", goals=_CHUNK_READ),
     Row("added_first_byte_us", "added time to first byte of a stream", "µs", goals=_FIRST_BYTE, digits=0),
     Row("tls_cpu_call_32_us", "TLS upstream: CPU a call, 32 connections", "µs", goals=_CALL),
     Row("tls_cpu_call_1_us", "TLS upstream: CPU a call, 1 connection", "µs"),

@@ -15,7 +15,7 @@ from tests.bench.payload import request_body, response_body, stream_body
 from tests.bench.process import rss_bytes
 from tests.bench.proxy import CALLS_PATH, Bench, Meter, Running, metered, running
 from tests.bench.streams import broken_streams, crowd
-from tests.bench.subjects import CALLS_PREFIX, STREAMS_PREFIX, Subject
+from tests.bench.subjects import CALLS_PREFIX, READ_CALLS_PREFIX, READ_STREAMS_PREFIX, STREAMS_PREFIX, Subject
 
 SETTLE_S = 0.2
 """CPU counts so long after the last call too: work that was put off, such as the export of spans, is paid by somebody."""
@@ -42,10 +42,18 @@ def measure_steady(
     results: dict[str, Numbers] = {subject.name: {} for subject in subjects}
     with ExitStack() as stack:
         proxies = [stack.enter_context(running(bench, subject, tls=tls)) for subject in subjects]
-        for step in (_growth, _calls_32, _calls_32_untraced, _calls_1, _latency, _first_byte, _streams, _streams_spread):
-            if tls and step in (_growth, _calls_32_untraced):
+        steps = (
+            _growth, _calls_32, _calls_read, _calls_32_untraced, _calls_1, _latency, _first_byte, _streams, _streams_read,
+            _streams_spread, _streams_read_spread,
+        )  # fmt: skip
+        for step in steps:
+            if tls and step in (_growth, _calls_32_untraced, _calls_read, _streams_read, _streams_read_spread):
                 continue
             for proxy in proxies:
+                if step in _PLAIN and not proxy.admin_port:  # a peer reads nothing: what it does is what it did before
+                    read, plain = _PLAIN[step]
+                    results[proxy.subject.name][read] = results[proxy.subject.name][plain]
+                    continue
                 numbers = step(bench, proxy)
                 told(proxy.subject.name, step.__name__.strip("_"), numbers)
                 results[proxy.subject.name] |= numbers
@@ -86,6 +94,13 @@ def _calls_32(bench: Bench, proxy: Running) -> Numbers:
         "failed_calls": load.failed,
         "others_share": meter.others_ns / meter.elapsed_ns,
     }
+
+
+def _calls_read(bench: Bench, proxy: Running) -> Numbers:
+    """The same with every request and answer read, metered and priced."""
+    _wrk(bench, proxy, connections=32, duration_s=1, prefix=READ_CALLS_PREFIX)
+    load, meter = _metered_load(bench, proxy, connections=32, prefix=READ_CALLS_PREFIX)
+    return {"cpu_call_read_us": meter.cpu_ns / 1e3 / load.calls, "failed_read": load.failed}
 
 
 def _calls_32_untraced(bench: Bench, proxy: Running) -> Numbers:
@@ -155,7 +170,30 @@ def _streams_spread(bench: Bench, proxy: Running) -> Numbers:
     return {"cpu_chunk_spread_us": cpu_chunk_us, "broken_spread": broken}
 
 
-def _paced(bench: Bench, proxy: Running, *, spacing_s: float, tick_us: int) -> tuple[float, int]:
+def _streams_read(bench: Bench, proxy: Running) -> Numbers:
+    """As `_streams`, with every event read."""
+    cpu_chunk_us, broken = _paced(bench, proxy, spacing_s=0.0, tick_us=1000, prefix=READ_STREAMS_PREFIX)
+    return {"cpu_chunk_read_us": cpu_chunk_us, "broken_read": broken}
+
+
+def _streams_read_spread(bench: Bench, proxy: Running) -> Numbers:
+    """As `_streams_spread`, with every event read."""
+    spacing_s = bench.plan.stream_pace_us / 1e6 / bench.plan.streams
+    cpu_chunk_us, broken = _paced(bench, proxy, spacing_s=spacing_s, tick_us=1, prefix=READ_STREAMS_PREFIX)
+    return {"cpu_chunk_read_spread_us": cpu_chunk_us, "broken_read_spread": broken}
+
+
+_PLAIN = {
+    _calls_read: ("cpu_call_read_us", "cpu_call_32_us"),
+    _streams_read: ("cpu_chunk_read_us", "cpu_chunk_us"),
+    _streams_read_spread: ("cpu_chunk_read_spread_us", "cpu_chunk_spread_us"),
+}
+"""What is only measured at who reads, and what a peer's figure is instead: its plain proxying in the same run."""
+
+
+def _paced(
+    bench: Bench, proxy: Running, *, spacing_s: float, tick_us: int, prefix: str = STREAMS_PREFIX
+) -> tuple[float, int]:
     """
     CPU µs a chunk, and how many streams were not whole.
 
@@ -165,7 +203,7 @@ def _paced(bench: Bench, proxy: Running, *, spacing_s: float, tick_us: int) -> t
     body = request_body(stream=True)
 
     def run(chunks: int) -> int:
-        path = STREAMS_PREFIX + _streams_path(chunks, plan.stream_pace_us, tick_us)
+        path = prefix + _streams_path(chunks, plan.stream_pace_us, tick_us)
         patience_s = chunks * plan.stream_pace_us / 1e6 + 10
         expected = stream_body(chunks)
         return broken_streams(proxy.port, path, body, expected, count=plan.streams, spacing_s=spacing_s, patience_s=patience_s)
@@ -196,15 +234,19 @@ def _crowd(bench: Bench, proxy: Running) -> Numbers:
     return {"stream_memory_bytes": (after - before) / plan.crowd}
 
 
-def _metered_load(bench: Bench, proxy: Running, *, connections: int, traced: bool = True) -> tuple[Throughput, Meter]:
+def _metered_load(
+    bench: Bench, proxy: Running, *, connections: int, traced: bool = True, prefix: str = CALLS_PREFIX
+) -> tuple[Throughput, Meter]:
     with metered(bench, proxy) as meter:
-        load = _wrk(bench, proxy, connections=connections, duration_s=bench.plan.load_s, traced=traced)
+        load = _wrk(bench, proxy, connections=connections, duration_s=bench.plan.load_s, traced=traced, prefix=prefix)
         time.sleep(SETTLE_S)
     return load, meter
 
 
-def _wrk(bench: Bench, proxy: Running, *, connections: int, duration_s: int, traced: bool = True) -> Throughput:
-    path = CALLS_PREFIX + CALLS_PATH
+def _wrk(
+    bench: Bench, proxy: Running, *, connections: int, duration_s: int, traced: bool = True, prefix: str = CALLS_PREFIX
+) -> Throughput:
+    path = prefix + CALLS_PATH
     return bench.wrk.run(proxy.port, path, request_body(), connections=connections, duration_s=duration_s, traced=traced)
 
 

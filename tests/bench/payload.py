@@ -37,6 +37,7 @@ def request_body(*, stream: bool = False) -> bytes:
             "temperature": 0.2,
             "max_completion_tokens": 400,
             "stream": stream,
+            **({"stream_options": {"include_usage": True}} if stream else {}),
             "tools": [
                 {
                     "type": "function",

@@ -12,7 +12,9 @@ from tests.bench.upstreams import ROOT, Upstreams, nginx_preamble, temporary_pat
 
 CALLS_PREFIX = "/openai/"
 STREAMS_PREFIX = "/stream/"
-"""Each subject cuts the prefix off and sends the rest on."""
+READ_CALLS_PREFIX = "/read/"
+READ_STREAMS_PREFIX = "/read-stream/"
+"""Each subject cuts the prefix off and sends the rest on; the last two are the sidecar's alone, which reads what passes there."""
 _STATE = ("XDG_RUNTIME_DIR", "XDG_STATE_HOME")
 """Where the sidecar keeps its admin token."""
 
@@ -129,10 +131,11 @@ def _streams(upstreams: Upstreams, tls: bool) -> int:
 
 
 def _sidecar_config(upstreams: Upstreams, port: int, admin_port: int, tls: bool) -> dict[str, Any]:
-    def upstream(to: int) -> dict[str, Any]:
+    def upstream(to: int, dialect: str = "plain") -> dict[str, Any]:
         if not tls:
-            return {"url": f"http://127.0.0.1:{to}"}
-        return {"url": f"https://localhost:{to}", "tls": {"ca_file": str(upstreams.certificates.authority)}}
+            return {"url": f"http://127.0.0.1:{to}", "dialect": dialect, "provider": "openai"}
+        trust = {"ca_file": str(upstreams.certificates.authority)}
+        return {"url": f"https://localhost:{to}", "tls": trust, "dialect": dialect, "provider": "openai"}
 
     return {
         "traffic": {
@@ -140,10 +143,14 @@ def _sidecar_config(upstreams: Upstreams, port: int, admin_port: int, tls: bool)
             "upstreams": {
                 "http/calls": upstream(_calls(upstreams, tls)),
                 "http/streams": upstream(_streams(upstreams, tls)),
+                "http/read-calls": upstream(_calls(upstreams, tls), "auto"),
+                "http/read-streams": upstream(_streams(upstreams, tls), "auto"),
             },
             "routes": {
                 "calls": {"path": CALLS_PREFIX, "upstream": "http/calls"},
                 "streams": {"path": STREAMS_PREFIX, "upstream": "http/streams"},
+                "read_calls": {"path": READ_CALLS_PREFIX, "upstream": "http/read-calls"},
+                "read_streams": {"path": READ_STREAMS_PREFIX, "upstream": "http/read-streams"},
             },
         },
         "receivers": {"traffic": {}},

@@ -53,7 +53,8 @@ def test_people_get_a_page_to_read(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert shown.startswith("\nadmin\n")
     assert '    endpoint: text, default "127.0.0.1:4141"\n      Address and port' in shown
-    assert "\ntraffic.upstreams\n\n  http\n\n    An HTTP/1.1 endpoint" in shown
+    assert "\ntraffic.upstreams\n\n  grpc\n" in shown
+    assert "\n  http\n\n    An HTTP/1.1 endpoint" in shown
     assert "    url: text, required\n" in shown
     assert "exporters" not in shown
 

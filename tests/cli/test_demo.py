@@ -23,7 +23,10 @@ def run() -> int:
     return demo.run(parser.parse_args([]))
 
 
-def test_it_shows_every_call_and_checks_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_shows_every_call_and_checks_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     assert run() == 0
     told = capsys.readouterr()
     assert told.err == ""
@@ -31,7 +34,11 @@ def test_it_shows_every_call_and_checks_itself(capsys: pytest.CaptureFixture[str
     assert "agent was refused with 429" in told.out
     assert "the agent's own span" in told.out
     assert told.out.count("SERVER") == told.out.count("CLIENT") == 9
+    assert told.out.count("→ chat demo-1") == 4
+    assert "→ tools/call get_weather" in told.out
+    assert "→ SendMessage to a2a" in told.out
     assert "9 calls to 3 destinations, 1 error, p50 " in told.out
+    assert "140 tokens, $0.00017 at the demo's own prices" in told.out
     assert told.out.endswith("Everything expected was seen. Now your agent: sidecar exec -- python your_agent.py\n")
 
 

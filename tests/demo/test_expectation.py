@@ -59,4 +59,18 @@ def test_a_stream_that_was_held_back_is_noticed() -> None:
 
 
 def test_nothing_at_all_is_missing_everything() -> None:
-    assert len(missing([])) == 7 + 2 + 1
+    assert len(missing([])) == 7 + 5 + 2 + 1
+
+
+def test_a_call_that_nobody_read_is_noticed() -> None:
+    spans = [replace(span, name="POST") if span.name == "SendMessage" else span for span in demo()]
+    assert missing(spans) == ["1× SendMessage: no such CLIENT span"]
+
+
+@pytest.mark.parametrize("lost", ["sidecar.cost.usd", "gen_ai.usage.input_tokens"])
+def test_an_answer_without_tokens_or_price_is_noticed(lost: str) -> None:
+    gone = {"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"} if "usage" in lost else {lost}
+    spans = [
+        replace(span, attributes={key: value for key, value in span.attributes.items() if key not in gone}) for span in demo()
+    ]
+    assert "chat demo-1: the answer has no tokens, or cost nothing" in missing(spans)

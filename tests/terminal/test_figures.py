@@ -1,6 +1,6 @@
 import pytest
 
-from sidecar.terminal.figures import count, duration, size
+from sidecar.terminal.figures import count, dollars, duration, size
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,14 @@ def test_a_size_is_written_with_its_unit(number: float, text: str) -> None:
 
 def test_one_thing_is_no_plural() -> None:
     assert [count(number, "call") for number in (0, 1, 2300)] == ["0 calls", "1 call", "2,300 calls"]
+
+
+@pytest.mark.parametrize(
+    ("amount_usd", "text"),
+    [
+        (0, "$0.00"), (1234.5, "$1,234.50"), (12.5, "$12.50"), (0.1, "$0.10"), (0.0999, "$0.100"), (0.0023, "$0.0023"),
+        (0.000087, "$0.000087"), (1e-9, "$0.000000001"), (2.5e-10, "$0.000000000"),
+    ],
+)  # fmt: skip
+def test_money_has_two_digits_that_count(amount_usd: float, text: str) -> None:
+    assert dollars(amount_usd) == text

@@ -25,7 +25,10 @@ NEIGHBOURS = {("app", "config"), ("cli", "demo"), ("cli", "terminal"), ("demo", 
 
 KEPT_TO = {
     "aiohttp": {"admin", "telemetry", "demo"},
-    "grpc": {"telemetry"},
+    "grpc": {"telemetry", "traffic"},
+    "brotli": {"traffic"},
+    "backports": {"traffic"},
+    "compression": {"traffic"},
     "google": {"telemetry", "pb", "demo"},
     "opentelemetry": {"telemetry", "demo"},
     "httptools": {"traffic"},
@@ -135,13 +138,16 @@ def test_engines_and_dialects_have_no_clock_and_no_network() -> None:
 
 
 BROUGHT_BY = {
+    "a2a": "a2a-sdk",
+    "backports": "backports.zstd",
+    "compression": "backports.zstd",
     "google": "protobuf",
     "grpc": "grpcio",
     "opentelemetry": "opentelemetry-sdk",
     "pydantic_core": "pydantic",
     "yaml": "pyyaml",
 }
-"""Libraries whose name on the index is another one."""
+"""Libraries whose name on the index is another one; `compression.zstd` is what Python 3.14 brings itself."""
 
 
 def declared(*lists: list[str]) -> set[str]:
@@ -157,7 +163,8 @@ def used(paths: Iterable[Path]) -> set[str]:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    at_run_time, for_tests = project["dependencies"], project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    at_run_time, for_tests = project["dependencies"], [*extras["test"], *extras["sdks"]]
     assert used(sources()) <= declared(at_run_time)
     tests = [path for path in files() if path.suffix == ".py" and path.is_relative_to(ROOT / "tests")]
     assert used(tests) <= declared(at_run_time, for_tests)

@@ -98,7 +98,7 @@ def test_every_rule_that_ruff_leaves_out_has_its_reason() -> None:
 def test_every_dependency_has_its_purpose_and_its_floor() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     (block,) = re.findall(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
-    assert all(re.fullmatch(r'    "[a-z-]+>=[\d.]+(?:,<\d+)?", *# .+', line) for line in block.splitlines())
+    assert all(re.fullmatch(r'    "[a-z.-]+>=[\d.]+(?:,<\d+)?(?:; python_version<\'[\d.]+\')?", *# .+', line) for line in block.splitlines())
 
 
 def test_every_marker_of_pytest_is_run_by_some_target(project: Any) -> None:

@@ -27,6 +27,7 @@ MAY_READ_A_CLOCK = {
     "model/clock.py": CLOCKS,  # it is the clock
     "traffic/meter.py": {"time.time_ns", "time.monotonic_ns"},
     "traffic/wire/": {"time.monotonic_ns"},
+    "traffic/grpc/": {"time.monotonic_ns"},
 }
 """
 Time is an argument (architecture, 'Style'). The fast path measures for its facts when real bytes came and went, which decides

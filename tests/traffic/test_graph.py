@@ -13,7 +13,7 @@ from sidecar.model.spec import Secret
 from sidecar.runtime.metrics import Counter
 from sidecar.runtime.runtime import Runtime
 from sidecar.traffic import graph as graph_module
-from sidecar.traffic.chain import Stage, as_policy
+from sidecar.traffic.chain import Chain, Stage, as_policy
 from sidecar.traffic.graph import Graph, compile_graph
 from sidecar.traffic.router import Way
 from sidecar.traffic.spec import DestinationsSpec, IdentitySpec, ProxySpec, RouteSpec, TrafficSpec
@@ -347,3 +347,37 @@ async def test_look_ups_under_way_have_one_bound_over_all_reloads(monkeypatch: p
             await way.route.upstream.dial()
     (family,) = [family for family in runtime.metrics if family.name == "traffic.wire.look_ups.refused"]
     assert [counter.value for counter in family.series.values() if isinstance(counter, Counter)] == [2]
+
+
+# ── agent cards ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def policies_of(chain: Chain) -> list[str]:
+    return [policy.name for policy in chain.policies]
+
+
+def with_cards(dialect: str, *names: str, path: str | None = "/a/") -> tuple[list[str], list[str]]:
+    """The policies of a route's calls, and those of its calls for a card."""
+    runtime = Runtime()
+    built = {name: as_policy(name, stage, lambda subject: None) for name, stage in zip(names, (Stage.KILL_SWITCH, Stage.LIMIT), strict=False)}
+    spec = TrafficSpec(routes={"a": RouteSpec(upstream="http/a", path=path, policies=tuple(built))})
+    upstream = HttpUpstream("http/a", Config(url="http://agent.example", dialect=dialect), runtime)
+    (route,) = compile_graph(spec, built, {"http/a": upstream}, runtime).router.routes
+    return policies_of(route.chain), policies_of(route.card_chain())
+
+
+def test_a_card_that_is_asked_for_through_the_gateway_is_led_here() -> None:
+    assert with_cards("auto", "kill", "limit") == (["kill", "limit"], ["kill", "agent_card", "limit"])
+
+
+def test_where_the_upstream_is_an_agent_every_call_may_ask_for_a_card() -> None:
+    assert with_cards("a2a", "kill") == (["kill", "agent_card"],) * 2
+
+
+def test_a_route_that_says_itself_what_becomes_of_cards_is_left_alone() -> None:
+    assert with_cards("a2a", "agent_card/mine") == (["agent_card/mine"],) * 2
+
+
+@pytest.mark.parametrize(("dialect", "path"), [("plain", "/a/"), ("openai", "/a/"), ("auto", None), ("a2a", None)])
+def test_cards_are_nobodys_business_elsewhere(dialect: str, path: str | None) -> None:
+    assert with_cards(dialect, "kill", path=path) == (["kill"], ["kill"])

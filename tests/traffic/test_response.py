@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.model.errors import Refused
 from sidecar.traffic.response import Response
 from sidecar.traffic.wire.response_head import ResponseHead, parse_response
 
@@ -95,3 +96,13 @@ def test_a_filter_is_told_where_no_body_will_come(head: bytes, method: bytes, ha
 def test_what_a_filter_makes_has_the_content_that_it_gives() -> None:
     assert Response(200, content=b"x").has_content
     assert not Response(204).has_content
+
+
+async def test_a_response_that_a_filter_made_is_whole_and_one_that_was_dropped_is_not() -> None:
+    made = Response(200, content=b"hello")
+    assert await made.whole(5) == b"hello"
+    assert await made.whole(4) is None
+    response, _, _ = received()
+    response.drop()
+    with pytest.raises(Refused, match="given_up"):
+        await response.whole(5)

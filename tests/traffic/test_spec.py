@@ -86,3 +86,7 @@ def test_any_other_path_is_refused_with_an_example(path: str) -> None:
 def test_what_is_unknown_or_has_no_unit_is_refused(kind: type, value: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         read(kind, value)
+
+
+def test_what_is_said_is_collected_only_where_somebody_asks_for_it() -> None:
+    assert RouteSpec(upstream="http/x").content is False

@@ -23,6 +23,7 @@ from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.graph import Graph
 from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
+from sidecar.traffic.inspector import asks_for_card, inspector_of
 from sidecar.traffic.pages import pages_of
 from sidecar.traffic.places import Places
 from sidecar.traffic.upstreams.http import HttpUpstream
@@ -304,7 +305,10 @@ class HttpListener:
         )
         signature = self.signature
         via_line = signature.via_line if request.is_1_1 else signature.via_line_1_0
-        return Ready(request, way, passage, graph, via_line, takes_part=not graph.sampler.is_disabled)
+        inspector = inspector_of(request, way, most_bytes=graph.inspect_body_bytes, pricer=graph.pricer, room=graph.room)
+        chain = route.card_chain() if way.mode is Mode.GATEWAY and asks_for_card(way.target) else route.chain
+        takes_part = not graph.sampler.is_disabled
+        return Ready(request, way, passage, graph, via_line, takes_part=takes_part, inspector=inspector, chain=chain)
 
     def nowhere(self, request: RequestHead, client: str) -> Passage:
         """The passage of a call that goes nowhere: it was refused, or asked about the sidecar itself."""

@@ -23,5 +23,6 @@ What a filter may rely on, and what is asked of it (`chain.py`, `response.py`, `
 - `response.through(stage)` puts a stage into the body's way. From the moment that the response is returned, the stage hears
   its ending exactly once, whatever becomes of the call. It may change the body's size (`response.has_content` says whether
   there is one), and end the call by raising `Refused`; anything else that it or a policy raises is `policy_failed`.
+- `await response.whole(most_bytes)` gives it the body before it decides, within a bound; it goes to the client all the same.
 - While it decides, no clock of an upstream runs, but `policy_timeout` of its route.
 """

@@ -32,8 +32,10 @@ class Config(Spec):
 
     url: str
     """Base URL, `http://` or `https://`; a path in it stands before the path of each call."""
-    dialect: str = "plain"
-    """What the endpoint speaks: the name of a module in sidecar/dialects."""
+    dialect: str = "auto"
+    """What the endpoint speaks: a module of sidecar/dialects, `plain` to read nothing, or `auto`: told by path and header."""
+    provider: str = ""
+    """Who it is (`gen_ai.provider.name`, as in `openai` or `groq`), where the host does not tell."""
     connect_timeout: Duration = Duration("5s")
     """Resolving, connecting and TLS together, once a call has a place for its connection."""
     first_byte_timeout: Duration = Duration("10m")

@@ -10,6 +10,8 @@ HTTP/1.1 on sockets, both sides of the proxy, as plain asyncio protocols on http
     reply.py, answer.py                         how it goes back to the client; answers of our own
     body.py                                     bodies: where they end, never collected
     call.py, deadlines.py, handover.py          a call under way, how long it may take, and what it becomes
+    inspected.py, collector.py                  calls that a dialect reads, once their request is whole
+    here.py                                     calls about the sidecar itself
     filtered.py, trials.py, trial.py            calls whose policies wait        delivery.py: what a policy may answer
     pool.py, dial.py, resolver.py, look_ups.py  the way there                    tunnel.py: CONNECT and upgrades
     proxy.py, no_proxy.py, connect.py           the way there, through a corporate proxy

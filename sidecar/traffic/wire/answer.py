@@ -3,11 +3,13 @@
 import math
 
 from sidecar.dialects import plain
+from sidecar.dialects.dialect import Spoken
 from sidecar.model.errors import Refused
 
 _REASONS = {
-    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 407: "Proxy Authentication Required", 408: "Request Timeout",
-    413: "Content Too Large", 414: "URI Too Long", 417: "Expectation Failed", 431: "Request Header Fields Too Large",
+    200: "OK", 400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 407: "Proxy Authentication Required", 408: "Request Timeout", 413: "Content Too Large",
+    414: "URI Too Long", 417: "Expectation Failed", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
     500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout", 505: "HTTP Version Not Supported", 508: "Loop Detected",
 }  # fmt: skip
@@ -15,27 +17,34 @@ _REASONS = {
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def error_response(refused: Refused, *, date: bytes, via: bytes, keep_alive: bool, is_head: bool) -> bytes:
+def error_response(
+    refused: Refused, *, date: bytes, via: bytes, keep_alive: bool, is_head: bool, spoken: Spoken | None = None
+) -> bytes:
     """
-    Build the whole error response.
+    Build the whole error response, in the client's dialect where it is `spoken`.
 
     `x-should-retry` is what the SDKs of OpenAI, Anthropic and Groq obey before any status; `Retry-After` is whole seconds.
     """
     meaning = refused.meaning
-    body = plain.error(refused)
+    if spoken is None:
+        spoken = plain.error(refused, None)
+    body = spoken.body
     lines = [
-        b"HTTP/1.1 %d %b" % (meaning.status, _REASONS.get(meaning.status, "Error").encode()),
+        b"HTTP/1.1 %d %b" % (spoken.status, _REASONS.get(spoken.status, "Error").encode()),
         b"Date: " + date,
         via,
-        b"Content-Type: " + plain.CONTENT_TYPE,
+        b"Content-Type: " + spoken.content_type.encode(),
         b"Content-Length: %d" % len(body),
         b"x-sidecar-error: " + refused.code.encode(),
-        b"x-should-retry: true" if meaning.retry else b"x-should-retry: false",
     ]
+    said = {name.lower() for name, _ in spoken.fields}
+    if "x-should-retry" not in said:
+        lines.append(b"x-should-retry: true" if meaning.retry else b"x-should-retry: false")
+    lines += [f"{name}: {value}".encode() for name, value in spoken.fields]
     retry_after_s = refused.retry_after_s
     if retry_after_s is None and meaning.status == 503 and meaning.retry:
         retry_after_s = 1.0  # a moment is what these need: a free connection, or the next sidecar
-    if retry_after_s is not None:
+    if retry_after_s is not None and "retry-after" not in said:
         lines.append(b"Retry-After: %d" % math.ceil(retry_after_s))
     if meaning.status == 407:
         lines.append(b'Proxy-Authenticate: Basic realm="agent-sre-sidecar", charset="UTF-8"')

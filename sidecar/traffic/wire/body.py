@@ -207,6 +207,35 @@ class ChunkedBody:
             self.trailers += (line,)
 
 
+def content_of(relayed: bytes) -> bytes:
+    """The content of what `relay` gave: whole chunks in their canonical form, the last one and its trailers maybe behind them."""
+    eol = relayed.find(b"\r\n")
+    size = int(relayed[:eol] or b"0", 16)
+    end = eol + 2 + size
+    if end + 2 == len(relayed):
+        return relayed[eol + 2 : end]  # one chunk, which is what a stream nearly always brings
+    pieces: list[bytes] = []
+    while size:
+        pieces.append(relayed[eol + 2 : end])
+        at = end + 2
+        eol = relayed.find(b"\r\n", at)
+        size = int(relayed[at:eol] or b"0", 16)
+        end = eol + 2 + size
+    return b"".join(pieces)
+
+
+def reframed(content: bytes, relayed: bytes) -> bytes:
+    """Put other content in the place of that in `relayed`, which is as for `content_of`; the end of the body stays as it is."""
+    at = 0
+    while at < len(relayed):
+        eol = relayed.find(b"\r\n", at)
+        size = int(relayed[at:eol], 16)
+        if not size:
+            break
+        at = eol + 4 + size
+    return (b"%x\r\n%b\r\n" % (len(content), content) if content else b"") + relayed[at:]
+
+
 _SIZE, _CONTENT, _CONTENT_END, _TRAILER = range(4)
 _TOKEN_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 

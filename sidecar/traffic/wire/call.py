@@ -8,12 +8,15 @@ It ends in one of four ways: the response was written (`_finish`), cut (`_cut`),
 import time
 from typing import TYPE_CHECKING
 
+from sidecar.dialects import plain
+from sidecar.dialects.dialect import Spoken
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt
 from sidecar.model.facts import Mode, Passage
 from sidecar.traffic.chain import ask
 from sidecar.traffic.meter import attempt_finished, begin_attempt, begin_exchange, exchange_finished
-from sidecar.traffic.wire.answer import CONTINUE, answer_here, tunnel_opened
+from sidecar.traffic.transcript import Transcript
+from sidecar.traffic.wire.answer import CONTINUE, tunnel_opened
 from sidecar.traffic.wire.deadlines import overdue
 from sidecar.traffic.wire.handover import hand_over
 from sidecar.traffic.wire.outbound import Outbound
@@ -68,16 +71,14 @@ class Call:
         """Send the call where it goes; `rest` is what came behind its head."""
         ready, request, inbound, exchange = self._ready, self.request, self._inbound, self.exchange
         try:
-            if ready is None:
-                self._answer_here(rest)
-                return
+            assert ready is not None, "here.py answers what goes nowhere"
             length, limit = request.length, self._listener.max_body_bytes
             if length > limit and limit:
                 raise too_long(length, limit)
-            route = ready.way.route
-            if route.chain.admit is not None:
-                ask(route.chain.admit, exchange)
-            if route.chain.take is None and not exchange.stopped:
+            chain = ready.chain
+            if chain.admit is not None:
+                ask(chain.admit, exchange)
+            if chain.take is None and not exchange.stopped:
                 attempt = self._attempt = begin_attempt(exchange, self._listener.runtime.rng)
             else:
                 attempt = self._begin_attempt(ready)
@@ -88,7 +89,7 @@ class Call:
             else:
                 content = inbound.take_body(request, rest)
             if ready.way.mode is Mode.CONNECT:
-                self._listener.dial_tunnel(self, route.upstream)
+                self._listener.dial_tunnel(self, ready.way.route.upstream)
                 return
             if request.expects_continue:
                 self._continue_soon()
@@ -96,12 +97,16 @@ class Call:
         except Refused as refused:
             self.refuse_unsent(refused, rest)
             return
-        pool = route.upstream.pool
+        self._send(ready, head, content)
+
+    def _send(self, ready: Ready, head: bytes, content: bytes) -> None:
+        """Send the request, over a connection that is free or one that is waited for."""
+        pool = ready.way.route.upstream.pool
         outbound = pool.take()
         if outbound is None:
             self._wait(pool, head, content)
             return
-        self._replay = content if request.method in IDEMPOTENT and inbound.body is None else None
+        self._replay = content if self.request.method in IDEMPOTENT and self._inbound.body is None else None
         self._send_over(outbound, head + content if content else head)
 
     def _continue_soon(self) -> None:
@@ -109,12 +114,17 @@ class Call:
 
     def _begin_attempt(self, ready: Ready) -> Attempt:
         attempt = self._attempt = begin_attempt(self.exchange, self._listener.runtime.rng)
-        take = ready.way.route.chain.take
+        self.opened(attempt)
+        take = ready.chain.take
         if take is not None:
             ask(take, attempt)
         if self.exchange.stopped:
             raise Refused("stopped", self.exchange.stopped)
         return attempt
+
+    def opened(self, attempt: Attempt) -> Transcript | None:
+        """An attempt has begun, and its guards have not been asked yet: begin its record, where anybody reads it."""
+        return None
 
     def _wait(self, pool: Pool, *pending: bytes) -> None:
         """Wait for a connection; `pending` is what is sent then."""
@@ -124,6 +134,10 @@ class Call:
             pool.wait(self)
         except Refused as refused:
             self.not_connected(refused)
+
+    def _made(self, ready: Ready, attempt: Attempt, content: bytes) -> tuple[bytes, bytes]:
+        """Head and content of an attempt; `content` is what the client sent, in its framing."""
+        return ready.head(self.exchange, attempt), content
 
     def _send_over(self, outbound: Outbound, data: bytes) -> None:
         assert self._attempt is not None
@@ -188,6 +202,15 @@ class Call:
 
     def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
         """Prepare the head for the client, to leave in one write with the first content; True where the framing is kept."""
+        inbound = self._inbound
+        self._answered(head)
+        if head.length > 0:
+            keeps_alive, is_1_1 = inbound.keeps_alive, self.request.is_1_1
+            self._head_out = reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=is_1_1)
+            return True
+        return self._frame_as(reframe(head, is_1_1=self.request.is_1_1), head)
+
+    def _answered(self, head: ResponseHead) -> None:
         exchange, attempt, inbound = self.exchange, self._attempt, self._inbound
         assert attempt is not None
         attempt.status = exchange.status = head.status
@@ -196,11 +219,6 @@ class Call:
         inbound.is_quiet = False
         if inbound.body is not None:
             inbound.keeps_alive = False  # the answer came before the request was over
-        if head.length > 0:
-            keeps_alive, is_1_1 = inbound.keeps_alive, self.request.is_1_1
-            self._head_out = reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=is_1_1)
-            return True
-        return self._frame_as(reframe(head, is_1_1=self.request.is_1_1), head)
 
     def _frame_as(self, framing: Framing, head: ResponseHead) -> bool:
         self._is_wrapped = framing.wraps
@@ -251,11 +269,11 @@ class Call:
         self._replay = None
         self._attempt_over(fault.code)
         try:
-            head = ready.head(self.exchange, self._begin_attempt(ready))
+            head, content = self._made(ready, self._begin_attempt(ready), replay)
         except Refused as refused:
             self.refuse(refused)
             return
-        self._wait(ready.way.route.upstream.pool, head, replay)
+        self._wait(ready.way.route.upstream.pool, head, content)
 
     def upstream_unsent(self, data: bytes) -> None:
         """Nothing has gone, so this is no further attempt, and any method may have it (RFC 9110 section 9.2.2)."""
@@ -292,21 +310,6 @@ class Call:
 
     # endings
 
-    def _answer_here(self, rest: bytes) -> None:
-        """Answer what asks about the sidecar itself: `OPTIONS *`, and OPTIONS or TRACE whose Max-Forwards is 0."""
-        inbound, request = self._inbound, self.request
-        if request.target == b"*" and request.method != b"OPTIONS":
-            raise Refused("bad_target", "only OPTIONS may ask about `*`")
-        inbound.take_body(request, rest)
-        if inbound.body is not None:
-            inbound.keeps_alive = False
-        signature = self._listener.signature
-        self.exchange.status, answer = answer_here(
-            request.method, request.lines, date=signature.date, via=signature.via_line, keep_alive=inbound.keeps_alive
-        )
-        inbound.write(answer)
-        self._finish()
-
     def refuse_unsent(self, refused: Refused, rest: bytes) -> None:
         """Refuse a request whose body has not been looked at yet: read it past, so that the connection may be kept."""
         if self._inbound.body is None:
@@ -327,11 +330,15 @@ class Call:
         if self._response is not None:
             self._cut()
             return
-        exchange.status = refused.meaning.status
+        spoken = self._spoken(refused)
+        exchange.status = spoken.status
         if inbound.body is not None or refused.meaning.status == 400:
             inbound.keeps_alive = False
-        inbound.write(inbound.error(refused, is_head=self.request.method == b"HEAD"))
+        inbound.write(inbound.error(refused, is_head=self.request.method == b"HEAD", spoken=spoken))
         self._finish()
+
+    def _spoken(self, refused: Refused) -> Spoken:
+        return plain.error(refused, None)  # a dialect says it in the client's own words
 
     def _finish(self) -> None:
         inbound, exchange = self._inbound, self.exchange
@@ -341,11 +348,7 @@ class Call:
         inbound.call_over()
 
     def _cut(self) -> None:
-        """
-        End a response that is not whole, never cleanly: the missing last chunk or bytes tell the client.
-
-        What has come goes out. A body that ends with the connection can only be cut by a reset.
-        """
+        """End a response that is not whole, never cleanly; a body that ends with the connection can only be cut by a reset."""
         inbound, response = self._inbound, self._response
         assert response is not None
         if self._head_out:
@@ -373,24 +376,21 @@ class Call:
             self.exchange.response_bytes = outbound.received
             if self._attempt is not None:
                 self._attempt.received_bytes = outbound.received
-        self._leave_queue()
-        self._inbound.resume_client()
-        self._listener.cancel_work_of(self)
-        self._attempt_over(error)
-
-    def _leave_queue(self) -> None:
         if self._is_waiting:
             self._is_waiting = False
             assert self._ready is not None
             self._ready.way.route.upstream.pool.leave(self)
         self._pending = b""
+        self._inbound.resume_client()
+        self._listener.cancel_work_of(self)
+        self._attempt_over(error)
 
     def _attempt_over(self, error: str) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
         attempt.error = error
-        if attempt.address:  # else it has never had a connection
+        if attempt.address and not attempt.sent_bytes:  # else it has never had a connection, or sent another body than came
             attempt.sent_bytes = self.exchange.request_bytes if (body := self._inbound.body) is None else body.size
         attempt_finished(self._listener.runtime, attempt, self.exchange)
 

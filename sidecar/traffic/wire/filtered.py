@@ -9,10 +9,15 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from sidecar.dialects.dialect import Spoken
 from sidecar.model.errors import Refused, UpstreamFailed
+from sidecar.model.exchange import Attempt
+from sidecar.traffic.inspection import Inspection
 from sidecar.traffic.response import Response
+from sidecar.traffic.transcript import Transcript
 from sidecar.traffic.wire.answer import CONTINUE, tunnel_opened
 from sidecar.traffic.wire.call import Call
+from sidecar.traffic.wire.collector import Collector
 from sidecar.traffic.wire.delivery import count_failed, end_stages, made_head, received_head, take_fields
 from sidecar.traffic.wire.request_head import too_long
 from sidecar.traffic.wire.response_head import ResponseHead
@@ -33,7 +38,8 @@ class FilteredCall(Call):
     """A call that runs through an async chain; `inbound` is its client, `delivered` what the filters have returned."""
 
     __slots__ = (
-        "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail", "_trials", "delivered", "inbound", "listener",
+        "_collector", "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail", "_transcript", "_trials", "delivered",
+        "inbound", "inspection", "listener",
     )  # fmt: skip
 
     _goes_straight = False  # stages see every byte
@@ -45,6 +51,11 @@ class FilteredCall(Call):
         self.inbound = inbound
         self.listener = listener
         self.delivered: Response | None = None
+        self.inspection = Inspection(ready.inspector) if ready.inspector is not None else None
+        self._collector: Collector | None = None
+        if self.inspection is not None:
+            self._collector = Collector(request.length, self.inspection.most_bytes, self.inspection.room)
+        self._transcript: Transcript | None = None
         self._trials = Trials(self, ready)
         self._refusal: Refused | None = None
         self._tail = b""
@@ -70,13 +81,34 @@ class FilteredCall(Call):
         except Refused as refused:
             self.refuse_unsent(refused, rest)
             return
+        self._collect(content)
+        if self._collector is not None and self._collector.is_collecting and self.request.expects_continue:
+            self._continue_at = -1.0
+            self.inbound.write(CONTINUE)
+
+    def _collect(self, content: bytes) -> None:
+        """Start the chain, as soon as the request has been read where it is to be."""
+        collector, body = self._collector, None
+        if collector is not None and collector.is_collecting:
+            collected = collector.take(content, whole=self.inbound.body is None)
+            if collected is None:
+                return
+            content, body = collected
+        if self.inspection is not None:
+            self.inspection.begin(self.listener, self.exchange, body, collector.why if collector is not None else "")
+        self._trials.begins()
         if content:
             self._trials.content_came(content, whole=self.inbound.body is None)
         self.listener.own(self, self._run())
 
+    def opened(self, attempt: Attempt) -> Transcript | None:
+        if self.inspection is None:
+            return None
+        return self.inspection.open(attempt, time.monotonic_ns, standing_s=self.listener.tunnel_idle_timeout_s)
+
     async def _run(self) -> None:
         assert self._ready is not None
-        forward = self._ready.way.route.chain.run(self._trials)
+        forward = self._ready.chain.run(self._trials)
         try:
             response = await forward(self.exchange)
             await self._deliver(response)
@@ -84,7 +116,9 @@ class FilteredCall(Call):
             self.refuse(refused)
 
     def content_came(self, data: bytes, *, whole: bool) -> None:
-        if self.delivered is None:
+        if self._collector is not None and self._collector.is_collecting:
+            self._collect(data)
+        elif self.delivered is None:
             self._trials.content_came(data, whole=whole)
         else:
             super().content_came(data, whole=whole)
@@ -128,12 +162,14 @@ class FilteredCall(Call):
         held = trial.hand_over()
         self._response = head
         self._frame_as(framing, head)
+        self._transcript = None  # what has come has been read
         self.exchange.status = response.status
         self.exchange.first_byte_at = time.monotonic_ns()
         if trial.ended_bytes >= 0:
             self.upstream_ends(held, trial.ended_bytes)
             return
         self.upstream_sends(held)
+        self._transcript = trial.transcript
         if outbound is not None and outbound is self._outbound and not self.inbound.is_full:
             outbound.resume()
 
@@ -205,6 +241,8 @@ class FilteredCall(Call):
     def upstream_sends(self, data: bytes) -> None:
         response = self.delivered
         assert response is not None
+        if self._transcript is not None:
+            self._transcript.feed(data)
         if response.stages:
             try:
                 data = self._pass(response, data, is_last=False)
@@ -220,6 +258,8 @@ class FilteredCall(Call):
         assert head is not None
         assert attempt is not None
         self._outbound = None
+        if self._transcript is not None:
+            self._transcript.last = data
         try:
             data = self._pass(response, data, is_last=True)
             if data and head.length == 0:
@@ -253,11 +293,16 @@ class FilteredCall(Call):
 
     def _leave_upstream(self, error: str) -> None:
         self._is_ending = True
+        if self._collector is not None:
+            self._collector.drop()
         self._trials.close(error)
         super()._leave_upstream(error)
         if self.delivered is not None:
             self._tail = end_stages(self.listener, self.delivered, error)
             self._count_response()
+
+    def _spoken(self, refused: Refused) -> Spoken:
+        return self.inspection.error(refused) if self.inspection is not None else super()._spoken(refused)
 
     def _finish(self) -> None:
         self._is_ending = True

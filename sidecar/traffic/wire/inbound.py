@@ -11,6 +11,7 @@ the listener's `tick`.
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from sidecar.dialects.dialect import Spoken
 from sidecar.model.errors import Refused
 from sidecar.model.exchange import Exchange
 from sidecar.traffic.wire.answer import error_response
@@ -18,6 +19,8 @@ from sidecar.traffic.wire.body import Body, ChunkedBody, LengthBody
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.filtered import FilteredCall
 from sidecar.traffic.wire.hangup import has_hung_up
+from sidecar.traffic.wire.here import CallHere
+from sidecar.traffic.wire.inspected import InspectedCall
 from sidecar.traffic.wire.lingering import Lingering
 from sidecar.traffic.wire.outlet import WRITE_HIGH_BYTES, Outlet
 from sidecar.traffic.wire.request import Ready, cut
@@ -179,9 +182,10 @@ class Inbound(Outlet, asyncio.Protocol):
         listener = self._listener
         self.keeps_alive = request.keep_alive and not listener.is_draining
         if ready is None:
-            call = Call(self, listener, request, None, listener.nowhere(request, self.client))
+            call: Call = CallHere(self, listener, request, None, listener.nowhere(request, self.client))
         else:
-            kind = FilteredCall if ready.way.route.chain.filters else Call
+            filters, inspects = ready.chain.filters, ready.inspector is not None
+            kind = FilteredCall if filters else InspectedCall if inspects else Call
             call = kind(self, listener, request, ready, ready.passage)
         self.call = call
         if refusal is None:
@@ -347,11 +351,11 @@ class Inbound(Outlet, asyncio.Protocol):
         self.write(self.error(refused, is_head=False))
         self._close(was_read=not lingers)
 
-    def error(self, refused: Refused, *, is_head: bool) -> bytes:
-        """The response to a call that the sidecar answers itself."""
+    def error(self, refused: Refused, *, is_head: bool, spoken: Spoken | None = None) -> bytes:
+        """The response to a call that the sidecar answers itself, as `spoken`, or in plain words."""
         signature = self._listener.signature
         date, via = signature.date, signature.via_line
-        return error_response(refused, date=date, via=via, keep_alive=self.keeps_alive, is_head=is_head)
+        return error_response(refused, date=date, via=via, keep_alive=self.keeps_alive, is_head=is_head, spoken=spoken)
 
     # time
 

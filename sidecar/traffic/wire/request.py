@@ -11,6 +11,9 @@ from typing import NamedTuple
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import Passage
 from sidecar.model.trace import format_traceparent
+from sidecar.traffic.chain import Chain
+from sidecar.traffic.coding import narrowed
+from sidecar.traffic.inspector import Inspector
 from sidecar.traffic.router import Way
 from sidecar.traffic.wire.request_head import RequestHead
 
@@ -83,15 +86,19 @@ class Ready:
     A request, where it goes, and its head for the upstream in three pieces around the changing values.
 
     `cut` is what has to be the same for another request to be served by this one; `way.route` is of the graph `graph`.
-    With `takes_part` off (OTEL_SDK_DISABLED), trace headers go on as they came.
+    With `takes_part` off (OTEL_SDK_DISABLED), trace headers go on as they came. `inspector` reads such requests, where anybody
+    does; it is then asked for no coding that nobody here can read. `chain` is the route's, or one that this head alone takes.
     """
 
-    __slots__ = ("_after", "_before", "_last", "_takes_part", "cut", "graph", "passage", "request", "way")
+    __slots__ = ("_after", "_before", "_last", "_takes_part", "chain", "cut", "graph", "inspector", "passage", "request", "way")
 
     def __init__(
-        self, request: RequestHead, way: Way, passage: Passage, graph: object, via_line: bytes, *, takes_part: bool = True
-    ) -> None:
+        self, request: RequestHead, way: Way, passage: Passage, graph: object, via_line: bytes, *, takes_part: bool = True,
+        inspector: Inspector | None = None, chain: Chain | None = None,
+    ) -> None:  # fmt: skip
         self._takes_part = takes_part
+        self.inspector = inspector
+        self.chain = chain or way.route.chain
         self.request = request
         self.way = way
         self.passage = passage
@@ -114,6 +121,8 @@ class Ready:
             lines += [b"Connection: Upgrade", b"Upgrade: " + request.upgrade]
         lines.append(via_line)
         lines += [b"traceparent: "] if takes_part else _trace_lines(request)
+        if inspector is not None:
+            _narrow(lines)
         self._before, self._after = _around_length(lines) if request.length > 0 else (b"\r\n".join(lines), b"")
 
     def comes_again(self, data: bytes, graph: object) -> int:
@@ -188,19 +197,20 @@ class Ready:
         self.cut = found
         return True
 
-    def head(self, exchange: Exchange, attempt: Attempt) -> bytes:
+    def head(self, exchange: Exchange, attempt: Attempt, length: int = -1) -> bytes:
         """
-        Build the head of one attempt.
+        Build the head of one attempt; `length` is that of a body which is not as it came.
 
         Every attempt has a traceparent with its own span id (W3C Trace Context, section 3.4), and the exchange's tracestate.
         """
+        if length < 0:
+            length = self.request.length
         if not self._takes_part:
-            length = b"%d" % self.request.length if self._after else b""
-            return b"%b%b%b\r\n\r\n" % (self._before, length, self._after)
+            return b"%b%b%b\r\n\r\n" % (self._before, b"%d" % length if self._after else b"", self._after)
         traceparent = format_traceparent(exchange.trace_id, attempt.span_id, exchange.flags)
         end = b"\r\ntracestate: " + exchange.tracestate + b"\r\n\r\n" if exchange.tracestate else b"\r\n\r\n"
         if self._after:
-            return b"%b%d%b%b%b" % (self._before, self.request.length, self._after, traceparent, end)
+            return b"%b%d%b%b%b" % (self._before, length, self._after, traceparent, end)
         return self._before + traceparent + end
 
 
@@ -212,6 +222,13 @@ def _whole(way: Way) -> tuple[bytes, bytes]:
     """
     authority = way.route.upstream.authority
     return b"http://%b%b" % (authority, b"" if way.target == b"*" else way.target), authority
+
+
+def _narrow(lines: list[bytes]) -> None:
+    """Ask for no content coding that cannot be read here."""
+    for place, line in enumerate(lines):
+        if line[:16].lower() == b"accept-encoding:":
+            lines[place] = line[:16] + b" " + narrowed(line[16:].decode("latin-1")).encode("latin-1")
 
 
 def _trace_lines(request: RequestHead) -> list[bytes]:

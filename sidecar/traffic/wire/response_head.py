@@ -24,7 +24,7 @@ class ResponseHead:
     go on to the client. `length` is the size that the body has on this connection (0 after HEAD), `declared` what
     Content-Length or Transfer-Encoding said, which HEAD and 304 pass on. A head that may go on as it came stands whole in
     `as_is`, but for the empty line at its end; then the other two are not filled in. `hop` are the fields that Connection
-    names, for the trailers.
+    names, for the trailers. `media` is (Content-Type, Content-Encoding) where somebody has looked for them already.
     """
 
     status: int
@@ -38,6 +38,13 @@ class ResponseHead:
     has_date = False
     upgrade = b""
     hop: frozenset[bytes] = frozenset()
+    media: tuple[str, str] | None = None
+
+    def field(self, name: bytes) -> str:
+        """The value of the first field of this name (in lower case), "" where there is none."""
+        raw = self.as_is or b"\r\n".join([*self.lines, b""])
+        at = raw.lower().find(b"\r\n%b:" % name) + 3 + len(name)
+        return raw[at : raw.find(b"\r\n", at)].strip(_OWS).decode("latin-1") if at > 2 + len(name) else ""
 
     def take_apart(self) -> None:
         """Fill in `status_line` and `lines` of a head that was read `as_is`, for somebody who wants to change them."""

@@ -27,6 +27,7 @@ _LEAST_ROOM_BYTES, _MOST_ROOM_BYTES = 64, 8 * 1024
 
 _LENGTH, _CODING, _CONNECTION = b"content-length", b"transfer-encoding", b"connection"
 _WHOLE = frozenset((_CODING, _CONNECTION))
+_MEDIA = frozenset((b"content-type", b"content-encoding"))
 _ALWAYS_CHANGE = frozenset((b"date", b"set-cookie"))
 
 Names = tuple[bytes, ...]
@@ -57,10 +58,12 @@ class Outline:
     for chunks), the lines behind Connection, and what follows the head.
     """
 
-    __slots__ = ("changing", "has_date", "hop", "match", "names", "status")
+    __slots__ = ("changing", "has_date", "hop", "match", "media", "names", "status")
 
     def __init__(self, names: Names, draft: Draft, room: int, sample: ResponseHead) -> None:
         self.names = names
+        is_told = not any(names[place].lower() in _MEDIA for place in draft.changing)
+        self.media = (sample.field(b"content-type"), sample.field(b"content-encoding")) if is_told else None
         self.changing = draft.changing
         self.status = sample.status
         self.has_date = sample.has_date
@@ -95,6 +98,7 @@ class Outlines:
                 head.status = outline.status
                 head.has_date = outline.has_date
                 head.hop = outline.hop
+                head.media = outline.media
                 head.as_is = before + behind
                 head.length = head.declared = int(length) if length else CHUNKED
                 return head, rest

@@ -14,6 +14,7 @@ from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt
 from sidecar.traffic.meter import attempt_finished
 from sidecar.traffic.response import Response
+from sidecar.traffic.transcript import Transcript
 from sidecar.traffic.wire.call import IDEMPOTENT, UPLOAD_WINDOW_BYTES
 from sidecar.traffic.wire.deadlines import overdue
 from sidecar.traffic.wire.delivery import end_stages
@@ -43,12 +44,17 @@ class Trial:
     """
 
     __slots__ = (
-        "_call", "_held", "_is_waiting", "_may_be_stale", "_pending", "_quiet_since", "attempt", "ended_bytes",
-        "fault", "has_begun", "heard", "is_over", "outbound", "owner", "response", "socket", "upgrade", "upstream", "wants_fresh",
+        "_call", "_held", "_held_bytes", "_is_waiting", "_may_be_stale", "_more", "_pending", "_quiet_since", "attempt",
+        "ended_bytes", "fault", "has_begun", "heard", "is_over", "outbound", "owner", "response", "socket", "transcript",
+        "upgrade", "upstream", "wants_fresh",
     )  # fmt: skip
 
-    def __init__(self, call: "FilteredCall", attempt: Attempt, upstream: "HttpUpstream", *, wants_fresh: bool) -> None:
+    def __init__(
+        self, call: "FilteredCall", attempt: Attempt, upstream: "HttpUpstream", transcript: Transcript | None = None, *,
+        wants_fresh: bool,
+    ) -> None:  # fmt: skip
         self._call = call
+        self.transcript = transcript
         self.attempt = attempt
         self.upstream = upstream
         self.wants_fresh = wants_fresh
@@ -62,13 +68,15 @@ class Trial:
         self.ended_bytes = -1
         self.has_begun = self.is_over = self._is_waiting = self._may_be_stale = False
         self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._more: asyncio.Future[None] | None = None
         self._pending: bytes | bytearray = b""
         self._quiet_since = 0.0
 
     @property
     def is_awaited(self) -> bool:
         """True while it is the upstream's turn."""
-        return self.has_begun and not self.is_over and self.response is None
+        return self.has_begun and not self.is_over and (self.response is None or self._more is not None)
 
     @property
     def was_stale(self) -> bool:
@@ -150,7 +158,13 @@ class Trial:
         self._call.upstream_informs(head)
 
     def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
-        self._answered(Response.received(head, self))
+        response = Response.received(head, self)
+        transcript = self.transcript
+        if transcript is not None:
+            transcript.answers(head)
+            if transcript.removal is not None:
+                response.through(transcript.removal)
+        self._answered(response)
         return False
 
     def _answered(self, response: Response) -> None:
@@ -164,14 +178,41 @@ class Trial:
         """There is more than the head: it waits, within what one read may bring, until the filters have decided."""
         if data:
             self._held.append(data)
+            self._held_bytes += len(data)
+            if self.transcript is not None:
+                self.transcript.feed(data)
         if self.outbound is not None:
             self.outbound.pause()
+        self._wake()
 
     def upstream_ends(self, data: bytes, size: int) -> None:
         self.outbound = None  # the pool's again, or somebody else's already
         if data:
             self._held.append(data)
+            self._held_bytes += len(data)
+        if self.transcript is not None:
+            self.transcript.last = data
         self.ended_bytes = size
+        self._wake()
+
+    async def whole(self, most_bytes: int) -> bytes | None:
+        """A filter wants the body before it decides (response.Source): read on, a piece at a time."""
+        try:
+            while not self.is_over and self.ended_bytes < 0 and self._held_bytes <= most_bytes:
+                self._more = asyncio.get_running_loop().create_future()
+                self._is_heard_of()
+                if self.outbound is not None:
+                    self.outbound.resume()
+                await self._more
+        finally:
+            self._more = None
+        if self.is_over:
+            raise self.fault or Refused("given_up")
+        return b"".join(self._held) if self._held_bytes <= most_bytes else None
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
 
     def upstream_upgrades(self, outbound: Outbound, head: ResponseHead, rest: bytes) -> None:
         self.outbound = None
@@ -218,6 +259,7 @@ class Trial:
 
     def _end(self, error: str, told: Refused, *, stages_hear: str = "") -> None:
         self.is_over = True
+        self._wake()
         self._leave()
         if self.response is not None:
             end_stages(self._call.listener, self.response, stages_hear or error)
@@ -264,8 +306,8 @@ class Trial:
             return None  # it is not the upstream's turn, or the pool's own deadlines hold
         call, attempt, upstream = self._call, self.attempt, self.upstream
         return overdue(
-            now - self._quiet_since, client_is_full=False, has_answered=False, is_sent=self.outbound is not None,
-            is_uploading=call.inbound.body is not None, is_held_back=call.inbound.is_paused,
+            now - self._quiet_since, client_is_full=False, has_answered=self.response is not None,
+            is_sent=self.outbound is not None, is_uploading=call.inbound.body is not None, is_held_back=call.inbound.is_paused,
             client_s=call.listener.idle_timeout_s, silence_s=attempt.idle_timeout_s or upstream.idle_timeout_s,
             first_byte_s=attempt.first_byte_timeout_s or upstream.first_byte_timeout_s,
         )  # fmt: skip

@@ -45,6 +45,10 @@ class Trials:
         self._is_closed = self._is_sent_on = self._wants_fresh = False
         self._thinks_since = call.listener.now()
 
+    def begins(self) -> None:
+        """It is the filters' turn from now on."""
+        self._thinks_since = self._call.listener.now()
+
     # chain.Attempts
 
     def begin(self, exchange: Exchange) -> Attempt:
@@ -55,7 +59,8 @@ class Trials:
             raise Refused("policy_failed", f"more than {MOST_ATTEMPTS} attempts")
         attempt = begin_attempt(exchange, self._call.listener.runtime.rng)
         upstream = self._ready.way.route.upstream
-        self._trials[attempt] = Trial(self._call, attempt, upstream, wants_fresh=self._wants_fresh)
+        transcript = self._call.opened(attempt)
+        self._trials[attempt] = Trial(self._call, attempt, upstream, transcript, wants_fresh=self._wants_fresh)
         self._wants_fresh = False
         return attempt
 
@@ -92,7 +97,11 @@ class Trials:
             self._is_sent_on = True
             self._streaming = trial
         call.inbound.resume_client()
-        trial.send(self._ready.head(call.exchange, trial.attempt), content)
+        if trial.transcript is None or call.inspection is None:
+            head = self._ready.head(call.exchange, trial.attempt)
+        else:
+            head, content = call.inspection.made(self._ready, call.exchange, trial.attempt, trial.transcript, content)
+        trial.send(head, content)
 
     async def _dial(self, trial: Trial) -> Response:
         sock, address = await dial_other_side(trial.upstream)

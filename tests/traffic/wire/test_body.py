@@ -17,6 +17,8 @@ from sidecar.traffic.wire.body import (
     ChunkedBody,
     EndlessBody,
     LengthBody,
+    content_of,
+    reframed,
 )
 
 HEX = "0123456789abcdefABCDEF"
@@ -312,3 +314,22 @@ def test_what_connection_names_is_no_trailer_either() -> None:
 def test_what_steers_a_message_is_no_trailer(name: bytes) -> None:
     body = ChunkedBody()
     assert body.relay(b"0\r\n" + name + b": 1\r\nGrpc-Status: 0\r\n\r\n") == b"0\r\nGrpc-Status: 0\r\n\r\n"
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=5), st.integers(1, 60), st.sampled_from([b"", b"X-T: 1\r\n"]))
+def test_the_content_of_what_is_relayed_is_the_payload(pieces: list[bytes], step: int, trailer: bytes) -> None:
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n" + trailer + b"\r\n"
+    body, content, end = ChunkedBody(), b"", b""
+    for at in range(0, len(wire), step):
+        relayed = body.relay(wire[at : at + step])
+        content += content_of(relayed)
+        end += reframed(b"", relayed)
+    assert content == b"".join(pieces)
+    assert end == b"0\r\n" + trailer + b"\r\n"
+
+
+def test_other_content_may_stand_before_the_end_of_a_body() -> None:
+    relayed = b"3\r\none\r\n3\r\ntwo\r\n0\r\nX-T: 1\r\n\r\n"
+    assert reframed(b"three", relayed) == b"5\r\nthree\r\n0\r\nX-T: 1\r\n\r\n"
+    assert reframed(b"three", relayed[:8]) == b"5\r\nthree\r\n"
+    assert reframed(b"", relayed[:16]) == b""

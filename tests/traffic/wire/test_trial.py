@@ -348,3 +348,108 @@ async def test_a_pool_that_takes_nobody_more_is_heard_by_the_filter(stand: SetUp
     assert heard == [error_of(near.takes())] == ["pool_exhausted"]
     await wire.does_not_connect(OSError("no"))
     assert wire.is_clean
+
+
+# a body that a filter wants first
+
+
+class Reads:
+    """A filter that wants the body of at most `most_bytes` before it returns the response; `body` is what it got."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.body: bytes | None = b"not asked"
+
+    def policy(self) -> object:
+        async def reads(exchange: Exchange, forward: Forward) -> Response:
+            response = await forward(exchange)
+            self.body = await response.whole(self.most_bytes)
+            return response
+
+        return filtering(reads)
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"5\r\nhello\r\n0\r\n\r\n"], [b"3\r\nhel\r\n", b"2\r\nlo\r\n", b"0\r\n\r\n"]], ids=["one", "three"]
+)
+async def test_a_filter_may_have_the_body_before_it_decides_and_it_goes_on_all_the_same(
+    stand: SetUp, pieces: list[bytes]
+) -> None:
+    reads = Reads(5)
+    wire = stand(reads.policy())
+    far, near = wire.connection(), wire.client()
+    await goes(near, request())
+    far.takes()
+    for piece in [CHUNKED, *pieces]:
+        assert near.takes() == b""
+        far.says(piece)
+        await turns()
+    assert reads.body == b"hello"
+    assert near.takes().endswith(b"5\r\nhello\r\n0\r\n\r\n")
+    assert (wire.exchanges[0].response_bytes, wire.attempts[0].received_bytes) == (5, 5)
+    await turns()
+    assert wire.is_clean
+
+
+async def test_what_is_longer_than_it_wants_goes_on_as_it_comes(stand: SetUp) -> None:
+    reads = Reads(4)
+    wire = stand(reads.policy())
+    far, near = wire.connection(), wire.client()
+    await goes(near, request())
+    far.takes()
+    far.says(CHUNKED + b"3\r\nhel\r\n")
+    await turns()
+    assert near.takes() == b""
+    far.says(b"2\r\nlo\r\n")
+    await turns()
+    assert reads.body is None
+    assert near.takes().endswith(b"5\r\nhello\r\n")
+    far.says(b"1\r\n!\r\n0\r\n\r\n")
+    await turns()
+    assert near.takes() == b"1\r\n!\r\n0\r\n\r\n"
+    await turns()
+    assert wire.is_clean
+
+
+async def test_a_body_without_content_is_there_at_once(stand: SetUp) -> None:
+    reads = Reads(0)
+    wire = stand(reads.policy())
+    far, near = wire.connection(), wire.client()
+    await goes(near, request())
+    far.takes()
+    far.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await turns()
+    assert reads.body == b""
+    assert near.takes().startswith(b"HTTP/1.1 204")
+
+
+async def test_a_body_that_is_cut_while_a_filter_waits_for_it_is_the_upstreams_error(stand: SetUp) -> None:
+    reads = Reads(99)
+    wire = stand(reads.policy())
+    far, near = wire.connection(), wire.client()
+    await goes(near, request())
+    far.takes()
+    far.says(CHUNKED + b"3\r\nhel\r\n")
+    await turns()
+    far.breaks()
+    await turns()
+    answer = near.takes()
+    assert (status_of(answer), error_of(answer)) == (502, "upstream_cut")
+    assert [fact.error for fact in wire.attempts] == ["upstream_cut"]
+    await turns()
+    assert wire.is_clean
+
+
+async def test_a_client_that_leaves_while_a_filter_waits_for_the_body_ends_the_attempt(stand: SetUp) -> None:
+    reads = Reads(99)
+    wire = stand(reads.policy())
+    far, near = wire.connection(), wire.client()
+    await goes(near, request())
+    far.takes()
+    far.says(CHUNKED + b"3\r\nhel\r\n")
+    await turns()
+    near.breaks()
+    await turns()
+    assert [fact.error for fact in wire.attempts] == ["client_gone"]
+    await turns()
+    assert wire.is_clean

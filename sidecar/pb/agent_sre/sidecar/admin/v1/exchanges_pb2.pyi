@@ -31,6 +31,7 @@ class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODE_FORWARD: _ClassVar[Mode]
     MODE_GATEWAY: _ClassVar[Mode]
     MODE_CONNECT: _ClassVar[Mode]
+    MODE_STDIO: _ClassVar[Mode]
 STATE_UNSPECIFIED: State
 STATE_LIVE: State
 STATE_FINISHED: State
@@ -44,6 +45,7 @@ MODE_UNSPECIFIED: Mode
 MODE_FORWARD: Mode
 MODE_GATEWAY: Mode
 MODE_CONNECT: Mode
+MODE_STDIO: Mode
 
 class ListExchangesResponse(_message.Message):
     __slots__ = ("exchanges",)

@@ -1,0 +1,220 @@
+"""
+Content codings: a decoded copy of a body that passes in its original bytes (RFC 9110 section 8.4).
+
+A decoder is incremental and bounded: what a few bytes can blow up to (a bomb) ends the copy, never the call. `identity` has
+no decoder.
+"""
+
+import re
+import sys
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+import brotli
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MOST_DECODED_BYTES = 64 * 1024 * 1024
+MOST_RATIO = 100
+"""Decoded to coded bytes; what is below `_HARMLESS_BYTES` may have any."""
+_HARMLESS_BYTES = 1024 * 1024
+_STEP_BYTES = 256 * 1024
+_MOST_AT_ONCE_BYTES = 4 * 1024 * 1024
+"""Of what one read from the network brings: to read so much of tiny events holds the loop for some 100 ms."""
+_MOST_WHOLE_BYTES = 16 * 1024 * 1024
+"""Of a request, which is decoded in one go."""
+
+
+class Undecodable(Exception):
+    """The copy ends here; `reason` is `too_large`, `bomb` or `broken`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Coding(Protocol):
+    """One stream of one coding: at most `most` bytes a call, b"" where more input is needed."""
+
+    def more(self, data: bytes, most: int) -> bytes: ...
+
+
+class _Zlib:
+    """gzip and deflate; a gzip body may have several members (RFC 1952 section 2.2)."""
+
+    __slots__ = ("_inflate", "_left", "_wbits")
+
+    def __init__(self, wbits: int) -> None:
+        self._wbits = wbits
+        self._inflate = zlib.decompressobj(wbits)
+        self._left = b""
+
+    def more(self, data: bytes, most: int) -> bytes:
+        data = self._left + data
+        self._left = b""
+        if self._inflate.eof:
+            if not data.lstrip(b"\0"):
+                return b""
+            self._inflate = zlib.decompressobj(self._wbits)
+        out = self._inflate.decompress(data, most)
+        self._left = self._inflate.unconsumed_tail or self._inflate.unused_data
+        return out
+
+
+class _Deflate:
+    """`deflate` means zlib (RFC 1950), but some send the bare stream (RFC 1951): the first two bytes tell."""
+
+    __slots__ = ("_first", "_inner")
+
+    def __init__(self) -> None:
+        self._first = b""
+        self._inner: _Zlib | None = None
+
+    def more(self, data: bytes, most: int) -> bytes:
+        if self._inner is None:
+            self._first += data
+            if len(self._first) < 2:
+                return b""
+            has_header = self._first[0] & 0x0F == 8 and int.from_bytes(self._first[:2], "big") % 31 == 0
+            self._inner = _Zlib(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+            data, self._first = self._first, b""
+        return self._inner.more(data, most)
+
+
+class _Brotli:
+    __slots__ = ("_inflate", "_waiting")
+
+    def __init__(self) -> None:
+        self._inflate = brotli.Decompressor()
+        self._waiting = b""
+
+    def more(self, data: bytes, most: int) -> bytes:
+        if self._inflate.is_finished():
+            return b""
+        self._waiting += data
+        if self._inflate.can_accept_more_data():
+            data, self._waiting = self._waiting, b""
+        else:
+            data = b""  # what it has taken already still gives more
+        return bytes(self._inflate.process(data, output_buffer_limit=most))
+
+
+_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
+
+
+class _Zstd:
+    """Frames one after the other (RFC 8878 section 3); the window is bounded as browsers bound it (RFC 9659)."""
+
+    __slots__ = ("_inflate", "_left")
+
+    def __init__(self) -> None:
+        self._inflate = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+        self._left = b""
+
+    def more(self, data: bytes, most: int) -> bytes:
+        if self._inflate.eof:
+            data = self._inflate.unused_data + data
+            if not data:
+                return b""
+            self._inflate = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+        elif not data and self._inflate.needs_input:
+            return b""
+        return self._inflate.decompress(data, most)
+
+
+_CODINGS: dict[str, Callable[[], _Coding]] = {
+    "gzip": lambda: _Zlib(16 + zlib.MAX_WBITS),
+    "x-gzip": lambda: _Zlib(16 + zlib.MAX_WBITS),
+    "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _Zstd,
+}
+
+_FAULTS: tuple[type[Exception], ...] = (zlib.error, brotli.error, zstd.ZstdError, EOFError)
+
+
+class Decoder:
+    """Decodes one body; `coded_bytes` and `decoded_bytes` are what has gone in and come out."""
+
+    __slots__ = ("_coding", "coded_bytes", "decoded_bytes")
+
+    def __init__(self, coding: _Coding) -> None:
+        self._coding = coding
+        self.coded_bytes = self.decoded_bytes = 0
+
+    def feed(self, data: bytes, most_bytes: int = _MOST_AT_ONCE_BYTES) -> list[bytes]:
+        """
+        Return what these bytes give, in pieces of at most 256 KiB and `most_bytes` together.
+
+        Raises `Undecodable`, after which it is of no use.
+        """
+        self.coded_bytes += len(data)
+        pieces: list[bytes] = []
+        most = self.decoded_bytes + most_bytes
+        try:
+            while True:
+                piece = self._coding.more(data, _STEP_BYTES)
+                data = b""
+                if not piece:
+                    return pieces
+                self.decoded_bytes += len(piece)
+                self._judge(most)
+                pieces.append(piece)
+        except _FAULTS:
+            raise Undecodable("broken") from None
+
+    def _judge(self, most: int) -> None:
+        if self.decoded_bytes > most:
+            raise Undecodable("bomb")
+        if self.decoded_bytes > MOST_DECODED_BYTES:
+            raise Undecodable("too_large")
+        if self.decoded_bytes > _HARMLESS_BYTES and self.decoded_bytes > MOST_RATIO * self.coded_bytes:
+            raise Undecodable("bomb")
+
+
+def is_identity(coding: str) -> bool:
+    """True where the field Content-Encoding says that nothing has been done to the body."""
+    return coding.strip().lower() in ("", "identity")
+
+
+def decoder_of(coding: str) -> Decoder | None:
+    """Return a decoder for the value of a Content-Encoding field, None for one that we cannot read (two of them, too)."""
+    make = _CODINGS.get(coding.strip().lower())
+    return Decoder(make()) if make is not None else None
+
+
+def decoded(coding: str, body: bytes) -> bytes:
+    """Decode a whole body; raises `Undecodable`, with `unknown_coding` for a coding that we cannot read."""
+    if is_identity(coding):
+        return body
+    decoder = decoder_of(coding)
+    if decoder is None:
+        raise Undecodable("unknown_coding")
+    return b"".join(decoder.feed(body, _MOST_WHOLE_BYTES))
+
+
+_MEMBER = re.compile(r"\s*([^\s;,]+)")
+
+
+def narrowed(accepted: str) -> str:
+    """
+    Return the value of Accept-Encoding without the codings that we cannot read; `identity` where none is left.
+
+    `*` stands for any (RFC 9110 section 12.5.3), so it goes, but for `*;q=0`.
+    """
+    kept: list[str] = []
+    for member in accepted.split(","):
+        found = _MEMBER.match(member)
+        name = found[1].lower() if found is not None else ""
+        if name in _CODINGS or name == "identity" or (name == "*" and _is_refused(member)):
+            kept.append(member.strip())
+    return ", ".join(kept) or "identity"
+
+
+def _is_refused(member: str) -> bool:
+    quality = member.partition(";")[2].replace(" ", "").lower()
+    return quality.startswith("q=0") and not quality[3:].strip(".0")

@@ -1,0 +1,228 @@
+"""
+What is said in one attempt, read as it passes: it becomes the attempt's `Dialogue` when the attempt is over.
+
+The bytes go on to the client first, untouched; what is read here is a copy, decoded where it is coded. Nothing that goes
+wrong in it is the call's fault: the reading ends, with a word why.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from sidecar.dialects.dialect import BodyEdit, Reader
+from sidecar.model.answered import Answered, ModelAnswered
+from sidecar.model.asked import Asked, ModelAsked
+from sidecar.model.change import NAMES, Change
+from sidecar.model.content import Content
+from sidecar.model.cost import Cost, Pricing
+from sidecar.model.dialogue import Dialogue
+from sidecar.model.trace import SAMPLED
+from sidecar.traffic.coding import Decoder, Undecodable, decoder_of, is_identity
+from sidecar.traffic.copying import CopyingReader
+
+if TYPE_CHECKING:
+    from sidecar.model.exchange import Attempt
+    from sidecar.traffic.inspector import Inspector
+    from sidecar.traffic.wire.response_head import ResponseHead
+
+_log = logging.getLogger(__name__)
+
+
+class Pricer(Protocol):
+    """Who knows what a call to a model costs."""
+
+    def cost(
+        self, asked: ModelAsked, answered: ModelAnswered | None, *, host: str, at_ns: int, request_bytes: int,
+        answered_bytes: int, status: int,
+    ) -> Cost: ...  # fmt: skip
+
+
+class Transcript:
+    """
+    The reading of one attempt's answer.
+
+    `unread` says why the request, or the answer, is not read in full. `edits` and `skipped` are what was done to the request,
+    and what was not.
+    """
+
+    __slots__ = (
+        "_attempt", "_copy", "_decoder", "_first_content_at", "_inspector", "_now_ns", "_reader", "asked", "body", "edits",
+        "is_sent", "last", "removal", "skipped", "unread",
+    )  # fmt: skip
+
+    def __init__(
+        self, inspector: "Inspector", attempt: "Attempt", asked: Asked, unread: str, now_ns: Callable[[], int]
+    ) -> None:
+        self._inspector = inspector
+        self._attempt = attempt
+        self.asked = asked
+        self.unread = unread
+        self._now_ns = now_ns
+        self._reader: Reader | None = None
+        self._copy: CopyingReader | None = None
+        self._decoder: Decoder | None = None
+        self._first_content_at = 0
+        self.body: bytes | None = None
+        self.removal: BodyEdit | None = None
+        self.last: bytes | None = None
+        self.is_sent = False
+        self.edits: tuple[str, ...] = ()
+        self.skipped: tuple[str, ...] = ()
+
+    def change(self, change: Change) -> str:
+        """Change the request's body; returns "" or a word why that cannot be. Harmless once it has been sent: `sent`."""
+        if self.body is None:
+            why = self.unread or "unread"
+        elif self.is_sent:
+            return "sent"
+        else:
+            self.body, why = self._inspector.edit(self.asked, self.body, change)
+        if why:
+            self.skipped += (f"{NAMES[type(change)]}:{why}",)
+        else:
+            self.edits += (NAMES[type(change)],)
+        return why
+
+    def answers(self, head: "ResponseHead") -> None:
+        """The head of the answer has come: find who reads its body."""
+        content_type, coding = head.media or (head.field(b"content-type"), head.field(b"content-encoding"))
+        is_coded = bool(coding) and not is_identity(coding)
+        if self.removal is not None and (is_coded or content_type[:17].lower() != "text/event-stream"):
+            self.removal = None  # an error, or something that nothing can be taken out of
+        try:
+            reader = self._inspector.dialect.reader(self.asked, head.status, content_type, Fields(head))
+        except Exception:  # noqa: BLE001 - what a dialect makes of a head must not fail the call
+            self._failed()
+            return
+        if self._inspector.spec.content:
+            reader = self._copy = CopyingReader(reader, content_type)
+        self._reader = reader
+        if is_coded:
+            self._decoder = decoder_of(coding)
+            if self._decoder is None:
+                self._stop("unknown_coding")
+
+    def feed(self, data: bytes) -> None:
+        """Read content that has come; harmless when nobody reads."""
+        reader = self._reader
+        if reader is None:
+            return
+        try:
+            if self._decoder is None:
+                reader.feed(data)
+            else:
+                for piece in self._decoder.feed(data):
+                    reader.feed(piece)
+        except Undecodable as fault:
+            self._stop(fault.reason)
+            return
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
+            return
+        if not self._first_content_at and reader.answered.content_bytes:
+            self._first_content_at = self._now_ns()
+
+    def _end(self, data: bytes) -> None:
+        """Read the last content of a body that came whole."""
+        if data:
+            self.feed(data)
+        reader = self._reader
+        if reader is None:
+            return
+        try:
+            reader.end()
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
+            return
+        if not self._first_content_at and reader.answered.content_bytes:
+            self._first_content_at = self._now_ns()
+
+    def _failed(self) -> None:
+        _log.exception("the dialect %s failed to read an answer", self._inspector.dialect.name)
+        self._stop("failed")
+
+    def _stop(self, why: str) -> None:
+        """Read no further; what has been read stays, and is known not to be all."""
+        self.unread = self.unread or why
+        if self._reader is not None:
+            self._reader = _Stopped(self._reader.answered)
+
+    def dialogue(self, started_ns: int) -> Dialogue:
+        """What was said, now that the attempt is over which began at `started_ns` since the epoch."""
+        if self.last is not None:
+            self._end(self.last)
+        reader, attempt, asked = self._reader, self._attempt, self.asked
+        answered = reader.answered if reader is not None else None
+        unread = self.unread or ("unreadable" if answered is not None and answered.is_unreadable else "")
+        at = self._first_content_at
+        first_content_s = (at - attempt.started_at) / 1e9 if at else 0.0
+        cost = None
+        if isinstance(asked, ModelAsked) and self._inspector.spec.usage_on == "sidecar":
+            cost = self._cost(asked, answered, started_ns)
+        content = self._content() if self._inspector.spec.content else None
+        return Dialogue(asked, answered, first_content_s, cost, unread, self.edits, self.skipped, content)
+
+    def _content(self) -> Content | None:
+        """What was said, word by word; of a trace that is not sampled nobody will ask for it."""
+        if not self._attempt.exchange.flags & SAMPLED:
+            return None
+        copy = self._copy
+        answer, content_type = (copy.kept, copy.content_type) if copy is not None else (b"", "")
+        try:
+            content = self._inspector.content(self.asked, self.body or b"", answer, content_type)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("the dialect %s failed to collect content", self._inspector.dialect.name)
+            return None
+        if content is not None:
+            content.is_cut |= self.body is None or (copy is not None and copy.is_cut)
+        return content
+
+    def _cost(self, asked: ModelAsked, answered: Answered | None, started_ns: int) -> Cost:
+        pricer = self._inspector.pricer
+        if pricer is None:
+            return Cost(0, Pricing.UNPRICED, why="no prices")
+        if self.unread in ("too_large", "no_room"):
+            return Cost(0, Pricing.UNPRICED, why=self.unread)
+        heard = answered if isinstance(answered, ModelAnswered) else None
+        attempt, decoder = self._attempt, self._decoder
+        return pricer.cost(
+            asked, heard, host=self._inspector.host, at_ns=started_ns, request_bytes=attempt.sent_bytes,
+            answered_bytes=decoder.decoded_bytes if decoder is not None else attempt.received_bytes, status=attempt.status,
+        )  # fmt: skip
+
+
+class _Stopped:
+    """Stands in for a reader that is to read no further."""
+
+    __slots__ = ("answered",)
+
+    def __init__(self, answered: Answered) -> None:
+        self.answered = answered
+
+    def feed(self, data: bytes) -> None:
+        """Let it pass."""
+
+    def end(self) -> None:
+        """What was not read has no end."""
+
+
+class Fields(Mapping[str, str]):
+    """The header fields of a response by lower-case name; each is looked for when somebody asks for it, which few do."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self, head: "ResponseHead") -> None:
+        self._head = head
+
+    def __getitem__(self, name: str) -> str:
+        value = self._head.field(name.encode("latin-1", "replace"))
+        if not value:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        lines = self._head.as_is.split(b"\r\n") if self._head.as_is else self._head.lines
+        return (line.partition(b":")[0].decode("latin-1").lower() for line in lines[1:] if line)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

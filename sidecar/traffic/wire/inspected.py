@@ -1,0 +1,214 @@
+"""
+A call that a dialect reads: its request is collected first, so that policies know what is asked; its response as it passes.
+
+What cannot be collected within the bound streams on unread. The client's bytes are what the upstream gets, but for changes made
+on purpose; what the upstream sends goes to the client first, and is read then.
+"""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from sidecar.dialects.dialect import BodyEdit, Spoken
+from sidecar.model.errors import Refused
+from sidecar.model.exchange import Attempt
+from sidecar.traffic.chain import ask
+from sidecar.traffic.inspection import Inspection
+from sidecar.traffic.transcript import Transcript
+from sidecar.traffic.wire.answer import CONTINUE
+from sidecar.traffic.wire.body import content_of, reframed
+from sidecar.traffic.wire.call import Call
+from sidecar.traffic.wire.collector import Collector
+from sidecar.traffic.wire.head import CHUNKED
+from sidecar.traffic.wire.outbound import Outbound
+from sidecar.traffic.wire.reply import reframe
+from sidecar.traffic.wire.request import Ready
+from sidecar.traffic.wire.request_head import too_long
+from sidecar.traffic.wire.response_head import ResponseHead
+
+if TYPE_CHECKING:
+    from sidecar.model.facts import Passage
+    from sidecar.traffic.wire.inbound import Inbound
+    from sidecar.traffic.wire.listener import Listener
+    from sidecar.traffic.wire.request_head import RequestHead
+
+
+_OWN_TURN_BYTES = 1024 * 1024
+"""A request that is longer is read in a loop turn of its own, apart from the one that has brought its last bytes."""
+
+
+class InspectedCall(Call):
+    """A call whose request and response are read; `_inspection` is what is known of the request."""
+
+    __slots__ = ("_collector", "_inspection", "_is_framed", "_transcript")
+
+    _goes_straight = False  # in a way of its own
+
+    def __init__(
+        self, inbound: "Inbound", listener: "Listener", request: "RequestHead", ready: "Ready", passage: "Passage"
+    ) -> None:
+        super().__init__(inbound, listener, request, ready, passage)
+        assert ready.inspector is not None
+        self._inspection = Inspection(ready.inspector)
+        self._collector: Collector | None = None
+        self._transcript: Transcript | None = None
+        self._is_framed = False
+
+    # the request is collected
+
+    def begin(self, rest: bytes) -> None:
+        """Collect the request, within the bound, and send it where it goes."""
+        request, inbound = self.request, self._inbound
+        length, limit = request.length, self._listener.max_body_bytes
+        try:
+            if length > limit and limit:
+                raise too_long(length, limit)
+            if length > 0 and length == len(rest) <= self._inspection.most_bytes:
+                self.exchange.request_bytes = length
+                self._go(rest, rest)
+                return
+            self._collector = Collector(length, self._inspection.most_bytes, self._inspection.room)
+            content = inbound.take_body(request, rest)
+        except Refused as refused:
+            self.refuse_unsent(refused, rest)
+            return
+        self._collect(self._collector, content)
+        if self._collector.is_collecting:
+            self.exchange.when_stopped(self.stop)
+            if request.expects_continue:
+                self._continue_at = -1.0
+                inbound.write(CONTINUE)  # its body is wanted here, before anybody else is asked
+
+    def content_came(self, data: bytes, *, whole: bool) -> None:
+        if self._collector is not None and self._collector.is_collecting:
+            self._collect(self._collector, data)
+        else:
+            super().content_came(data, whole=whole)
+
+    def _collect(self, collector: Collector, data: bytes) -> None:
+        if not collector.is_collecting:
+            self._go(data, None)  # its head has said already that there is too much
+            return
+        collected = collector.take(data, whole=self._inbound.body is None)
+        if collected is None:
+            return
+        if len(collected[0]) > _OWN_TURN_BYTES:
+            asyncio.get_running_loop().call_soon(self._go_late, *collected)
+        else:
+            self._go(*collected)
+
+    def _go_late(self, content: bytes, body: bytes | None) -> None:
+        if self._inbound.call is self:  # the client may have gone meanwhile
+            self._go(content, body)
+
+    # it goes on
+
+    def _go(self, content: bytes, body: bytes | None) -> None:
+        """Read the request, ask the policies, and send it; `body` is None where it is not all there."""
+        ready, exchange = self._ready, self.exchange
+        assert ready is not None
+        try:
+            self._inspection.begin(self._listener, exchange, body, self._collector.why if self._collector is not None else "")
+            if ready.chain.admit is not None:
+                ask(ready.chain.admit, exchange)
+            attempt = self._begin_attempt(ready)
+            exchange.when_stopped(self.stop)
+            if self.request.expects_continue and not self._continue_at:
+                self._continue_soon()
+            head, content = self._made(ready, attempt, content)
+        except Refused as refused:
+            self.refuse(refused)
+            return
+        self._send(ready, head, content)
+
+    def _made(self, ready: Ready, attempt: Attempt, content: bytes) -> tuple[bytes, bytes]:
+        """Head and content of an attempt, with the changes that policies and the sidecar itself make."""
+        transcript = self._transcript
+        if transcript is None:
+            return ready.head(self.exchange, attempt), content
+        return self._inspection.made(ready, self.exchange, attempt, transcript, content)
+
+    def opened(self, attempt: Attempt) -> Transcript | None:
+        self._transcript = self._inspection.open(attempt, time.monotonic_ns, standing_s=self._listener.tunnel_idle_timeout_s)
+        return self._transcript
+
+    # the response is read
+
+    def upstream_answers(self, outbound: Outbound, head: ResponseHead) -> bool:
+        transcript = self._transcript
+        if transcript is None:
+            return super().upstream_answers(outbound, head)
+        transcript.answers(head)
+        if transcript.removal is not None and head.length > 0:
+            self._answered(head)
+            return self._frame_as(reframe(head, is_1_1=self.request.is_1_1, content_only=True), head)
+        relays = super().upstream_answers(outbound, head)
+        self._is_framed = relays and head.length == CHUNKED
+        return relays
+
+    def upstream_sends(self, data: bytes) -> None:
+        transcript = self._transcript
+        if transcript is None or not data:
+            super().upstream_sends(data)
+            return
+        content = content_of(data) if self._is_framed else data
+        super().upstream_sends(data if transcript.removal is None else self._without(transcript.removal, data, content))
+        transcript.feed(content)
+        outbound = self._outbound
+        if outbound is not None and not self._is_wrapped and not self._head_out:
+            is_whole = transcript.removal is None
+            outbound.straight = self._passes_some if not is_whole else self._passes_chunks if self._is_framed else self._passes
+
+    def _without(self, removal: BodyEdit, data: bytes, content: bytes) -> bytes:
+        """What is left of content that came; `data` is the same in its framing."""
+        left = removal.data(content)
+        if left is content:
+            return data
+        return b"%x\r\n%b\r\n" % (len(left), left) if self._is_framed and left else left
+
+    def _passes_some(self, data: bytes) -> None:
+        transcript = self._transcript
+        assert transcript is not None
+        assert transcript.removal is not None
+        content = content_of(data) if self._is_framed else data
+        left = self._without(transcript.removal, data, content)
+        if left:
+            self._inbound.write_now(left)
+        transcript.feed(content)
+
+    def _passes_chunks(self, data: bytes) -> None:
+        self._inbound.write_now(data)
+        transcript = self._transcript
+        if transcript is not None:
+            transcript.feed(content_of(data))
+
+    def _passes(self, data: bytes) -> None:
+        self._inbound.write_now(data)
+        transcript = self._transcript
+        if transcript is not None:
+            transcript.feed(data)
+
+    def upstream_ends(self, data: bytes, size: int) -> None:
+        transcript = self._transcript
+        if transcript is not None:
+            transcript.last = content = content_of(data) if self._is_framed else data
+            if transcript.removal is not None:
+                left = transcript.removal.data(content) + transcript.removal.end("")
+                data = reframed(left, data) if self._is_framed else left
+        super().upstream_ends(data, size)
+
+    # endings
+
+    def stop(self, reason: str) -> None:
+        if self._collector is not None and self._collector.is_collecting:
+            self.refuse(Refused("stopped", reason))
+        else:
+            super().stop(reason)
+
+    def _leave_upstream(self, error: str) -> None:
+        if self._collector is not None:
+            self._collector.drop()
+        super()._leave_upstream(error)
+
+    def _spoken(self, refused: Refused) -> Spoken:
+        return self._inspection.error(refused)

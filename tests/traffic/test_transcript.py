@@ -1,0 +1,159 @@
+"""What is said in one attempt, and what it cost."""
+
+import gzip
+from typing import Any
+
+import pytest
+
+from sidecar.model.answered import ModelAnswered
+from sidecar.model.asked import ModelAsked
+from sidecar.model.cost import Cost, Pricing
+from sidecar.model.exchange import Attempt
+from sidecar.traffic.copying import MOST_BYTES
+from sidecar.traffic.inspector import Inspector
+from sidecar.traffic.transcript import Fields, Transcript
+from sidecar.traffic.wire.response_head import ResponseHead, parse_response
+from tests.traffic.test_inspection import PASSAGE, exchange
+from tests.traffic.test_inspector import inspector
+
+ASKED = ModelAsked("parrot", "chat", model="m")
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Parrot:\tpolly \r\nContent-Length: 3\r\n\r\n"
+
+
+def head(raw: bytes = HEAD) -> ResponseHead:
+    return parse_response(raw, method=b"POST", max_count=20)
+
+
+class FixedPrice:
+    """Every call costs 7 nano-dollars; what it was asked about is kept."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def cost(self, asked: ModelAsked, answered: ModelAnswered | None, **rest: Any) -> Cost:
+        self.told.append((asked, answered, rest))
+        return Cost(7, Pricing.EXACT)
+
+
+def begun(one: Inspector | None = None, unread: str = "") -> tuple[Transcript, Attempt]:
+    attempt = Attempt(exchange(), PASSAGE, b"a" * 8, 1_000)
+    ticks = iter(range(2_001_000, 99_000_000, 1_000_000))
+    return Transcript(one or inspector(), attempt, ASKED, unread, lambda: next(ticks)), attempt
+
+
+def test_the_first_content_has_its_time() -> None:
+    transcript, _ = begun()
+    transcript.answers(head())
+    transcript.feed(b"")
+    transcript.feed(b"one")
+    transcript.feed(b"two")
+    assert transcript.dialogue(0).first_content_s == pytest.approx(0.002)
+
+
+def test_the_content_that_came_with_the_end_has_its_time_too() -> None:
+    transcript, _ = begun()
+    transcript.answers(head())
+    transcript.last = b"all of it"
+    said = transcript.dialogue(0)
+    assert said.first_content_s == pytest.approx(0.002)
+    assert said.answered is not None
+    assert said.answered.is_ended
+
+
+def test_a_call_is_priced_by_what_was_asked_and_answered() -> None:
+    one = inspector()
+    one.pricer = prices = FixedPrice()
+    transcript, attempt = begun(one)
+    attempt.sent_bytes, attempt.received_bytes, attempt.status = 12, 33, 200
+    transcript.answers(head())
+    transcript.feed(b"one")
+    said = transcript.dialogue(99)
+    assert said.cost == Cost(7, Pricing.EXACT)
+    assert prices.told == [
+        (ASKED, said.answered, {"host": "llm.test", "at_ns": 99, "request_bytes": 12, "answered_bytes": 33, "status": 200})
+    ]
+
+
+def test_without_prices_nothing_is_priced_and_nothing_is_free() -> None:
+    transcript, _ = begun()
+    cost = transcript.dialogue(0).cost
+    assert cost is not None
+    assert cost.pricing is Pricing.UNPRICED
+
+
+def test_what_was_too_large_to_be_read_is_unpriced() -> None:
+    one = inspector()
+    one.pricer = FixedPrice()
+    transcript, _ = begun(one, "too_large")
+    transcript.answers(head())
+    cost = transcript.dialogue(0).cost
+    assert cost is not None
+    assert (cost.pricing, cost.why) == (Pricing.UNPRICED, "too_large")
+
+
+def test_fields_are_found_however_they_are_written() -> None:
+    for one in (head(), head(HEAD.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked"))):
+        fields = Fields(one)
+        assert fields["x-parrot"] == "polly"
+        assert fields.get("content-type") == "text/plain"
+        assert fields.get("parrot") is None
+        assert "content-type" in fields
+        assert {"content-type", "x-parrot"} <= set(fields)
+        assert len(fields) == len(set(fields))
+
+
+CODED = HEAD.replace(b"X-Parrot", b"Content-Encoding: gzip\r\nX-Parrot")
+
+
+def said_in(transcript: Transcript) -> tuple[str, str, bool] | None:
+    content = transcript.dialogue(0).content
+    return (content.input[0].parts[0].text, content.output[0].parts[0].text, content.is_cut) if content is not None else None
+
+
+def test_what_is_said_is_kept_where_the_route_collects_it() -> None:
+    for raw, pieces in ((HEAD, (b"one ", b"two")), (CODED, (gzip.compress(b"one two"), b""))):
+        transcript, _ = begun(inspector(content=True))
+        transcript.body = b"hello"
+        transcript.answers(head(raw))
+        transcript.feed(pieces[0])
+        transcript.last = pieces[1]
+        assert said_in(transcript) == ("hello", "one two", False)
+
+
+def test_of_a_call_that_nobody_answered_the_request_is_said() -> None:
+    transcript, _ = begun(inspector(content=True))
+    transcript.body = b"hello"
+    assert said_in(transcript) == ("hello", "", False)
+
+
+def test_what_was_too_large_or_too_much_is_known_to_be_cut() -> None:
+    transcript, _ = begun(inspector(content=True), "too_large")
+    transcript.answers(head())
+    transcript.feed(b"x")
+    assert said_in(transcript) == ("", "x", True)
+    transcript, _ = begun(inspector(content=True))
+    transcript.body = b""
+    transcript.answers(head())
+    for _ in range(5):
+        transcript.feed(b"x" * (MOST_BYTES // 4))
+    assert said_in(transcript) == ("", "x" * MOST_BYTES, True)
+
+
+def test_nothing_is_kept_without_the_setting_or_without_a_sampled_trace_or_by_a_dialect_that_fails() -> None:
+    for route, flags, body in ((False, 1, b"a"), (True, 0, b"a"), (True, 1, b"mute")):
+        transcript, attempt = begun(inspector(content=route))
+        attempt.exchange.flags = flags
+        transcript.body = body
+        transcript.answers(head())
+        transcript.feed(b"x")
+        assert said_in(transcript) is None
+
+
+def test_an_answer_that_is_read_no_further_is_kept_as_far_as_it_was() -> None:
+    transcript, _ = begun(inspector(content=True))
+    transcript.body = b"hello"
+    transcript.answers(head())
+    transcript.feed(b"one")
+    transcript.feed(b"?")
+    transcript.feed(b"two")
+    assert said_in(transcript) == ("hello", "one?", False)

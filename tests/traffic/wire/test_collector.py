@@ -1,0 +1,64 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.traffic.room import Room
+from sidecar.traffic.wire.collector import Collector
+from sidecar.traffic.wire.head import CHUNKED
+
+
+def framed(pieces: list[bytes]) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+def test_what_comes_whole_is_not_copied() -> None:
+    body = b"as it came"
+    collector = Collector(len(body), 100, Room(1000))
+    collected = collector.take(body, whole=True)
+    assert collected is not None
+    assert collected[0] is body
+    assert collected[1] is body
+    assert not collector.is_collecting
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=6))
+def test_pieces_are_one_body_whichever_framing_they_have(pieces: list[bytes]) -> None:
+    plain, chunked = Collector(100, 100, Room(1000)), Collector(CHUNKED, 1000, Room(1000))
+    for piece in pieces[:-1]:
+        assert plain.take(piece, whole=False) is None
+        assert chunked.take(framed([piece]), whole=False) is None
+    body = b"".join(pieces)
+    assert plain.take(pieces[-1], whole=True) == (body, body)
+    end = framed(pieces[-1:]) + b"0\r\nX-T: 1\r\n\r\n"
+    assert chunked.take(end, whole=True) == (framed(pieces) + b"0\r\nX-T: 1\r\n\r\n", body)
+
+
+def test_a_length_above_the_bound_is_not_collected_at_all() -> None:
+    assert not Collector(101, 100, Room(1000)).is_collecting
+    assert Collector(100, 100, Room(1000)).is_collecting
+
+
+def test_what_grows_above_the_bound_is_given_back_without_a_body() -> None:
+    collector = Collector(CHUNKED, 10, Room(1000))
+    assert collector.take(b"5\r\n12345\r\n", whole=False) is None
+    assert collector.take(b"5\r\n67890\r\n", whole=False) == (b"5\r\n12345\r\n5\r\n67890\r\n", None)
+    assert not collector.is_collecting
+
+
+def test_what_waits_takes_its_place_until_it_goes_on() -> None:
+    room = Room(10)
+    one, other = Collector(20, 100, room), Collector(20, 100, room)
+    assert one.take(b"12345678", whole=False) is None
+    assert room.taken_bytes == 8
+    assert other.take(b"123", whole=False) == (b"123", None)
+    assert (other.why, other.is_collecting, room.taken_bytes) == ("no_room", False, 8)
+    assert one.take(b"9", whole=True) == (b"123456789", b"123456789")
+    assert room.taken_bytes == 0
+
+
+def test_who_drops_what_it_has_gives_its_place_back_once() -> None:
+    room = Room(10)
+    collector = Collector(20, 100, room)
+    collector.take(b"123", whole=False)
+    collector.drop()
+    collector.drop()
+    assert room.taken_bytes == 0
