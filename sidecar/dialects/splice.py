@@ -115,10 +115,7 @@ def append(body: bytes, name: str, value: bytes) -> bytes | None:
 
 def _last_of(body: bytes, end: int) -> int:
     """Where the last byte before `end` stands that is no white space."""
-    last = end - 1
-    while last >= 0 and body[last] in _WHITE:
-        last -= 1
-    return last
+    return len(body[:end].rstrip(_WHITE)) - 1 if end and body[end - 1] in _WHITE else end - 1
 
 
 def remove(body: bytes, path: Path) -> bytes:
@@ -185,9 +182,7 @@ def _made(value_there: bytes, path: Path, value: bytes) -> bytes:
 
 def _trimmed(body: bytes) -> tuple[int, int]:
     start = _after_space(body, 0)
-    end = len(body)
-    while end > start and body[end - 1] in b" \t\n\r":
-        end -= 1
+    end = max(start, len(body.rstrip(_WHITE)))
     if start == end:
         raise Unreadable("nothing is there")
     return start, end

@@ -15,7 +15,7 @@ from tests.peers.rpc import COPIES, EOF, RpcUpstream, channel, failure, messages
 from tests.scene import Opened
 from tests.sidecar_under_test import SidecarUnderTest, eventually
 
-PROMPT_S = 0.05
+PROMPT_S = 0.5
 ECHO = "/test.Echo/"
 
 

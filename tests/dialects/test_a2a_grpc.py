@@ -197,11 +197,11 @@ def test_ids_and_lists_have_a_bound() -> None:
     ids=["tiny fields", "messages of fields", "nested", "long text"],
 )
 def test_a_hostile_message_costs_little(body: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     asked(f"{NOW}SendMessage", body)
     read("SendMessage", body)
     read("GetTask", body)
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 1
 
 
 @given(st.binary(max_size=200), st.sampled_from(["SendMessage", "GetTask", "ListTasks", "GetExtendedAgentCard"]))

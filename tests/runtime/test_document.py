@@ -186,18 +186,18 @@ def test_files_are_read_and_remembered(tmp_path: Path) -> None:
     ids=["keys that stand twice", "missing variables"],
 )
 def test_very_many_faults_cost_no_more_than_each_of_them(text: str, most: int) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert 0 < len(read(text).faults) <= most
-    assert time.perf_counter() - started < 10  # it took minutes when each was looked for among all others
+    assert time.process_time() - started < 10  # it took minutes when each was looked for among all others
 
 
 def test_aliases_of_aliases_in_a_file_are_bounded_too(tmp_path: Path) -> None:
     levels = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
     (tmp_path / "bomb.yaml").write_text("\n".join(["a0: &a0 [x]", *levels]))
-    started = time.perf_counter()
+    started = time.process_time()
     document = read("a: ${file:bomb.yaml}\n", folder=tmp_path)
     assert "values once aliases are followed" in document.faults[0].problem
-    assert time.perf_counter() - started < 10  # it was hours
+    assert time.process_time() - started < 10  # it was hours
 
 
 @pytest.mark.parametrize(("text", "line"), [("a: 1\nb: \0\n", 2), ("é: 1\n\n\x01", 3), ("\x7f", 1)])

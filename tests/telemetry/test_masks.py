@@ -91,9 +91,9 @@ def test_a_prefix_that_would_hit_words_is_refused(prefix: str) -> None:
 def test_the_time_grows_with_the_text_and_no_faster(piece: str) -> None:
     """A quadratic rule would take minutes here."""
     text = piece * (200_000 // len(piece))
-    began = time.perf_counter()
+    began = time.process_time()
     masked(text)
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
 
 
 @given(st.text(st.sampled_from("sk-_@.:/ 0123456789abcdeyJBearer=\n\udcff"), max_size=200))

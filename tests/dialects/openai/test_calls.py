@@ -67,10 +67,10 @@ def test_all_that_comes_is_there_at_once(pieces: list[tuple[int, str]]) -> None:
 def test_a_megabyte_in_small_pieces_takes_no_square_of_time() -> None:
     found: list[ToolCall] = []
     calls = ToolCalls(found)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(100_000):
         calls.piece((0, 0), None, None, "0123456789")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert len(found[0].arguments) > 850_000
     calls.settle()
     assert found[0].arguments == b"0123456789" * 100_000

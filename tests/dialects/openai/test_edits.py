@@ -187,10 +187,10 @@ def test_an_event_that_is_too_large_passes_unread_and_the_next_one_is_read() -> 
 
 def test_a_large_event_in_small_pieces_takes_no_square_of_time() -> None:
     removal = UsageRemoval()
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(100_000):
         removal.data(b"0123456789")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_cut_stream_keeps_its_last_bytes() -> None:

@@ -260,17 +260,17 @@ def test_trailers_that_are_dropped_count_against_the_bound_too() -> None:
 def test_a_chunk_for_each_byte_does_not_cost_the_square_of_what_came(way: str) -> None:
     body = ChunkedBody()
     wire = b"1;x\r\na\r\n" + b"1\r\na\r\n" * 160_000
-    started = time.perf_counter()
+    started = time.process_time()
     getattr(body, way)(wire)
     assert body.size == 160_001
-    assert time.perf_counter() - started < 3  # it took 7 s when what stood behind each line was copied
+    assert time.process_time() - started < 3  # it took 7 s when what stood behind each line was copied
 
 
 def test_many_short_trailers_cost_no_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(Refused, match="trailers"):
         ChunkedBody().payload(b"0\r\n" + b"a:\r\n" * 8000)
-    assert time.perf_counter() - started < 0.1  # it took 0.6 s when each was counted anew
+    assert time.process_time() - started < 0.1  # it took 0.6 s when each was counted anew
 
 
 @given(st.integers(0, 40), st.binary(max_size=60), st.data())
