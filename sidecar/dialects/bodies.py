@@ -7,6 +7,9 @@ from sidecar.model.answered import Answered
 
 A = TypeVar("A", bound=Answered)
 MOST_BYTES = 64 << 20
+MOST_PARTS = 1 << 17
+"""Objects and lists of one answer: each that is taken apart holds the loop for some microseconds; real ones have hundreds."""
+_FEW_BYTES = 1 << 17
 
 
 class WholeBody(Generic[A]):
@@ -14,8 +17,8 @@ class WholeBody(Generic[A]):
     A reader of an answer that is not a stream.
 
     `read` gets the whole body, once, at the end, and fills `answered` in; it may raise a `ValueError` (`Unreadable`, and the
-    errors of msgspec and json are such) or run out of stack: then, and above `most_bytes`, the answer is unreadable. An
-    empty body is not read: it says nothing, and that is no fault.
+    errors of msgspec and json are such) or run out of stack: then, above `most_bytes`, and with more than `MOST_PARTS` parts,
+    the answer is unreadable. An empty body is not read: it says nothing, and that is no fault.
     """
 
     __slots__ = ("_most_bytes", "_pieces", "_read", "_size", "answered")
@@ -48,6 +51,9 @@ class WholeBody(Generic[A]):
         if not body or self.answered.is_unreadable:
             return
         self._pieces = b""
+        if len(body) > _FEW_BYTES and body.count(b"{") + body.count(b"[") > MOST_PARTS:
+            self.answered.is_unreadable = True
+            return
         try:
             self._read(bytes(body))
         except (ValueError, RecursionError):

@@ -16,6 +16,9 @@ from sidecar.dialects.dialect import Unreadable
 MOST_MENDED_BYTES = 1 << 20
 """JSON above this is not mended: that costs ten times a decode, and the loop would wait for it."""
 
+MOST_SECOND_TRY_BYTES = 4 << 20
+"""JSON above this whose members do not fit is unreadable: to look at each of them takes many times as long as to decode it."""
+
 MOST_ITEMS = 20_000
 """Objects, or texts, of a list above 256 KiB: one that may have more of them is not taken apart."""
 _MOST_LIST_BYTES = 1 << 18
@@ -29,7 +32,7 @@ _UNFIT = object()
 
 T = TypeVar("T")
 
-MOST_COUNT = 10**12
+MOST_COUNT = 2**32
 """A count above this is nonsense."""
 
 
@@ -82,6 +85,8 @@ class Lenient(Generic[T]):
             return self._second_try(data), False
 
     def _second_try(self, data: bytes) -> T:
+        if len(data) > MOST_SECOND_TRY_BYTES:
+            raise Unreadable("too much to be read again, member by member")
         try:
             data = data.decode("utf-8", "replace").encode()  # costs little where all is well
             found = _fit(data, self._kind, _MOST_LEVELS)

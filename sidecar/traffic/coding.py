@@ -23,6 +23,7 @@ MOST_RATIO = 100
 """Decoded to coded bytes; what is below `_HARMLESS_BYTES` may have any."""
 _HARMLESS_BYTES = 1024 * 1024
 _STEP_BYTES = 256 * 1024
+_MOST_MEMBERS = 1024
 _MOST_AT_ONCE_BYTES = 4 * 1024 * 1024
 """Of what one read from the network brings: to read so much of tiny events holds the loop for some 100 ms."""
 _MOST_WHOLE_BYTES = 16 * 1024 * 1024
@@ -38,31 +39,33 @@ class Undecodable(Exception):
 
 
 class _Coding(Protocol):
-    """One stream of one coding: at most `most` bytes a call, b"" where more input is needed."""
+    """One stream of one coding: at most `most` bytes a call, and whether there is more to be had without further input."""
 
-    def more(self, data: bytes, most: int) -> bytes: ...
+    def more(self, data: bytes, most: int) -> tuple[bytes, bool]: ...
 
 
 class _Zlib:
     """gzip and deflate; a gzip body may have several members (RFC 1952 section 2.2)."""
 
-    __slots__ = ("_inflate", "_left", "_wbits")
+    __slots__ = ("_inflate", "_left", "_members", "_wbits")
 
     def __init__(self, wbits: int) -> None:
         self._wbits = wbits
         self._inflate = zlib.decompressobj(wbits)
         self._left = b""
+        self._members = 1
 
-    def more(self, data: bytes, most: int) -> bytes:
+    def more(self, data: bytes, most: int) -> tuple[bytes, bool]:
         data = self._left + data
         self._left = b""
         if self._inflate.eof:
             if not data.lstrip(b"\0"):
-                return b""
+                return b"", False
+            self._members = _next(self._members)
             self._inflate = zlib.decompressobj(self._wbits)
         out = self._inflate.decompress(data, most)
         self._left = self._inflate.unconsumed_tail or self._inflate.unused_data
-        return out
+        return out, bool(self._left) or len(out) == most
 
 
 class _Deflate:
@@ -74,11 +77,11 @@ class _Deflate:
         self._first = b""
         self._inner: _Zlib | None = None
 
-    def more(self, data: bytes, most: int) -> bytes:
+    def more(self, data: bytes, most: int) -> tuple[bytes, bool]:
         if self._inner is None:
             self._first += data
             if len(self._first) < 2:
-                return b""
+                return b"", False
             has_header = self._first[0] & 0x0F == 8 and int.from_bytes(self._first[:2], "big") % 31 == 0
             self._inner = _Zlib(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
             data, self._first = self._first, b""
@@ -92,15 +95,16 @@ class _Brotli:
         self._inflate = brotli.Decompressor()
         self._waiting = b""
 
-    def more(self, data: bytes, most: int) -> bytes:
+    def more(self, data: bytes, most: int) -> tuple[bytes, bool]:
         if self._inflate.is_finished():
-            return b""
+            return b"", False
         self._waiting += data
         if self._inflate.can_accept_more_data():
             data, self._waiting = self._waiting, b""
         else:
             data = b""  # what it has taken already still gives more
-        return bytes(self._inflate.process(data, output_buffer_limit=most))
+        out = bytes(self._inflate.process(data, output_buffer_limit=most))
+        return out, bool(out)
 
 
 _ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
@@ -109,21 +113,30 @@ _ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 class _Zstd:
     """Frames one after the other (RFC 8878 section 3); the window is bounded as browsers bound it (RFC 9659)."""
 
-    __slots__ = ("_inflate", "_left")
+    __slots__ = ("_frames", "_inflate")
 
     def __init__(self) -> None:
         self._inflate = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
-        self._left = b""
+        self._frames = 1
 
-    def more(self, data: bytes, most: int) -> bytes:
+    def more(self, data: bytes, most: int) -> tuple[bytes, bool]:
         if self._inflate.eof:
             data = self._inflate.unused_data + data
             if not data:
-                return b""
+                return b"", False
+            self._frames = _next(self._frames)
             self._inflate = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
         elif not data and self._inflate.needs_input:
-            return b""
-        return self._inflate.decompress(data, most)
+            return b"", False
+        out = self._inflate.decompress(data, most)
+        return out, bool(self._inflate.unused_data) if self._inflate.eof else not self._inflate.needs_input
+
+
+def _next(members: int) -> int:
+    """Count one more member; raises `Undecodable` for what nobody makes who means well: each of them copies what follows it."""
+    if members >= _MOST_MEMBERS:
+        raise Undecodable("bomb")
+    return members + 1
 
 
 _CODINGS: dict[str, Callable[[], _Coding]] = {
@@ -156,16 +169,17 @@ class Decoder:
         pieces: list[bytes] = []
         most = self.decoded_bytes + most_bytes
         try:
-            while True:
-                piece = self._coding.more(data, _STEP_BYTES)
+            is_more = True
+            while is_more:
+                piece, is_more = self._coding.more(data, _STEP_BYTES)
                 data = b""
-                if not piece:
-                    return pieces
-                self.decoded_bytes += len(piece)
-                self._judge(most)
-                pieces.append(piece)
+                if piece:
+                    self.decoded_bytes += len(piece)
+                    self._judge(most)
+                    pieces.append(piece)
         except _FAULTS:
             raise Undecodable("broken") from None
+        return pieces
 
     def _judge(self, most: int) -> None:
         if self.decoded_bytes > most:
@@ -207,12 +221,13 @@ def narrowed(accepted: str) -> str:
     `*` stands for any (RFC 9110 section 12.5.3), so it goes, but for `*;q=0`.
     """
     kept: list[str] = []
-    for member in accepted.split(","):
+    members = accepted.split(",")
+    for member in members:
         found = _MEMBER.match(member)
         name = found[1].lower() if found is not None else ""
         if name in _CODINGS or name == "identity" or (name == "*" and _is_refused(member)):
             kept.append(member.strip())
-    return ", ".join(kept) or "identity"
+    return accepted if len(kept) == len(members) else ", ".join(kept) or "identity"
 
 
 def _is_refused(member: str) -> bool:

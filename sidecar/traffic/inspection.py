@@ -22,6 +22,7 @@ from sidecar.traffic.inspector import Inspector
 from sidecar.traffic.meter import join_trace
 from sidecar.traffic.room import Room
 from sidecar.traffic.transcript import Transcript
+from sidecar.traffic.wire.body import reframed
 from sidecar.traffic.wire.head import CHUNKED
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sidecar.traffic.wire.request import Ready
 
 _log = logging.getLogger(__name__)
+
+_KEPT_BYTES = 64 * 1024
 
 _INCLUDE_USAGE = IncludeUsage()
 
@@ -67,6 +70,8 @@ class Inspection:
         self._body = body
         if body is not None:
             asked, self._unread = self._inspector.read(body)
+        elif self._inspector.is_guess:
+            asked = None
         else:
             asked, self._unread = self._inspector.unread(), why
         self.asked = exchange.asked = asked
@@ -100,13 +105,18 @@ class Inspection:
         if body is None or body is self._body:
             head = ready.head(exchange, attempt)
             return (head if transcript.removal is None else without_coding(head)), content
-        attempt.sent_bytes = len(body)
+        transcript.sent_bytes = len(body)
         head = ready.head(exchange, attempt, len(body))
         if transcript.removal is not None:
             head = without_coding(head)
-        if ready.request.length == CHUNKED:
-            return head, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-        return head, body
+        return head, reframed(body, content) if ready.request.length == CHUNKED else body
+
+    def sent(self, transcript: Transcript | None) -> None:
+        """The request is on its way, and will not be sent again: keep no large body until its answer has come."""
+        if self._body is not None and len(self._body) > _KEPT_BYTES and not self._inspector.spec.content:
+            self._body = None
+            if transcript is not None:
+                transcript.body = None
 
     def _change_for(self, exchange: Exchange, attempt: Attempt, transcript: Transcript) -> None:
         """Make the changes that the sidecar itself wants, as far as the route lets it."""

@@ -29,20 +29,29 @@ _log = logging.getLogger(__name__)
 _GUESS_BYTES = 64 * 1024
 """What is a message by the look of its head only is not held back for longer than that."""
 
-_DIGESTS = frozenset(("content-digest", "repr-digest", "digest", "content-md5", "signature", "signature-input"))
-"""Fields whose value would not be true any more if the body were changed (RFC 9530, RFC 9421, RFC 1864)."""
+_DIGESTS = frozenset(
+    ("content-digest", "repr-digest", "digest", "content-md5", "signature", "signature-input", "x-content-sha256",
+     "x-amz-content-sha256", "trailer")
+)  # fmt: skip
+"""
+Fields whose value would not be true any more if the body were changed (RFC 9530, RFC 9421, RFC 1864, those of AWS and OCI), and
+the one that announces such a field behind the body.
+"""
+
+_UNSIGNED = frozenset(("", "bearer", "basic", "token", "apikey", "api-key", "key"))
+"""Schemes of Authorization that are a secret, and no signature of what is sent."""
 
 
 class Inspector:
     """
     Reads the requests of one head, and says what can be done with them.
 
-    `most_bytes` bounds the body that is collected; `is_signed` forbids any change to it. `reroute` leads addresses in answers
-    through the gateway.
+    `most_bytes` bounds the body that is collected; `is_signed` forbids any change to it; `is_guess`: only a body can tell.
+    `reroute` leads addresses in answers through the gateway.
     """
 
     __slots__ = (
-        "_coding", "_is_guess", "_operation", "dialect", "heading", "host", "is_signed", "most_bytes", "pricer", "reroute",
+        "_coding", "_operation", "dialect", "heading", "host", "is_guess", "is_signed", "most_bytes", "pricer", "reroute",
         "room", "spec",
     )  # fmt: skip
 
@@ -54,10 +63,10 @@ class Inspector:
         self.heading = heading
         self.host = heading.host
         self._operation = operation
-        self._is_guess = is_guess
+        self.is_guess = is_guess
         fields = heading.fields
         self._coding = fields.get("content-encoding", "")
-        self.is_signed = fields.get("authorization", "").startswith("AWS4-") or not _DIGESTS.isdisjoint(fields)
+        self.is_signed = _is_signed(heading)
         self.most_bytes = min(most_bytes, _GUESS_BYTES) if is_guess else most_bytes
         self.pricer = pricer
         self.spec = spec
@@ -81,7 +90,7 @@ class Inspector:
         except Exception:  # noqa: BLE001 - a dialect that fails must not fail the call
             unread = "failed"
             _log.exception("the dialect %s failed to read a request", self.dialect.name)
-        return (None, "") if self._is_guess else (self.unread(), unread)
+        return (None, "") if self.is_guess else (self.unread(), unread)
 
     def unread(self) -> Asked:
         """What is known of a request whose body nobody has read."""
@@ -117,6 +126,13 @@ class Inspector:
         return found
 
 
+def _is_signed(heading: Heading) -> bool:
+    """Whether a change of the body would break a signature or a digest; a scheme that is not known may be one."""
+    fields = heading.fields
+    schemes = [each.strip().partition(" ")[0].lower() for each in fields.get("authorization", "").split(",")]
+    return schemes[0] not in _UNSIGNED or not _DIGESTS.isdisjoint(fields) or "x-amz-signature=" in heading.query.lower()
+
+
 _NO_MODELS = frozenset(("mcp", "a2a", PLAIN))
 
 
@@ -134,7 +150,8 @@ def inspector_of(
     fields: dict[str, str] = {}
     for line in request.lines[1:]:
         name, _, value = line.partition(b":")
-        fields[name.decode("latin-1").lower()] = value.strip(b" \t").decode("latin-1")
+        key, text = name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")
+        fields[key] = f"{fields[key]}, {text}" if key in fields else text  # RFC 9110 section 5.3
     provider = getattr(config, "provider", "")
     heading = Heading(request.method.decode("latin-1"), path, query, way.host, fields, provider)
     try:

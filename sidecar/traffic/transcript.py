@@ -6,6 +6,7 @@ wrong in it is the call's fault: the reading ends, with a word why.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_CHEAP_BYTES = 16 * 1024
+"""What is fed at once; a stream's pieces are nearly always shorter."""
+_ALLOWED_NS_A_BYTE = 100
+"""CPU that reading may take: real events take 3 to 20."""
+_PATIENCE_NS = 60_000_000
+"""CPU that it may take beyond that, in one attempt."""
+
 
 class Pricer(Protocol):
     """Who knows what a call to a model costs."""
@@ -46,8 +54,23 @@ class Transcript:
     """
 
     __slots__ = (
-        "_attempt", "_copy", "_decoder", "_first_content_at", "_inspector", "_now_ns", "_reader", "asked", "body", "edits",
-        "is_sent", "last", "removal", "skipped", "unread",
+        "_attempt",
+        "_copy",
+        "_decoder",
+        "_first_content_at",
+        "_inspector",
+        "_now_ns",
+        "_patience_ns",
+        "_reader",
+        "asked",
+        "body",
+        "edits",
+        "is_sent",
+        "last",
+        "removal",
+        "sent_bytes",
+        "skipped",
+        "unread",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +89,8 @@ class Transcript:
         self.removal: BodyEdit | None = None
         self.last: bytes | None = None
         self.is_sent = False
+        self.sent_bytes = 0
+        self._patience_ns = _PATIENCE_NS
         self.edits: tuple[str, ...] = ()
         self.skipped: tuple[str, ...] = ()
 
@@ -76,7 +101,10 @@ class Transcript:
         elif self.is_sent:
             return "sent"
         else:
-            self.body, why = self._inspector.edit(self.asked, self.body, change)
+            before = self.body
+            self.body, why = self._inspector.edit(self.asked, before, change)
+            if not why and self.body is before:
+                return ""  # it was so already
         if why:
             self.skipped += (f"{NAMES[type(change)]}:{why}",)
         else:
@@ -108,11 +136,10 @@ class Transcript:
         if reader is None:
             return
         try:
-            if self._decoder is None:
+            if self._decoder is None and len(data) <= _CHEAP_BYTES:
                 reader.feed(data)
             else:
-                for piece in self._decoder.feed(data):
-                    reader.feed(piece)
+                self._feed_much(reader, [data] if self._decoder is None else self._decoder.feed(data))
         except Undecodable as fault:
             self._stop(fault.reason)
             return
@@ -121,6 +148,19 @@ class Transcript:
             return
         if not self._first_content_at and reader.answered.content_bytes:
             self._first_content_at = self._now_ns()
+
+    def _feed_much(self, reader: Reader, pieces: list[bytes]) -> None:
+        """Read in steps, and stop where the events cost the loop far more than events do: somebody plays games."""
+        began_ns, allowed_ns = time.thread_time_ns(), 0
+        for piece in pieces:
+            for at in range(0, len(piece), _CHEAP_BYTES):
+                step = piece[at : at + _CHEAP_BYTES] if len(piece) > _CHEAP_BYTES else piece
+                reader.feed(step)
+                allowed_ns += _ALLOWED_NS_A_BYTE * len(step)
+                if time.thread_time_ns() - began_ns - allowed_ns > self._patience_ns:
+                    self._stop("too_costly")
+                    return
+        self._patience_ns -= max(time.thread_time_ns() - began_ns - allowed_ns, 0)
 
     def _end(self, data: bytes) -> None:
         """Read the last content of a body that came whole."""
@@ -143,8 +183,9 @@ class Transcript:
 
     def _stop(self, why: str) -> None:
         """Read no further; what has been read stays, and is known not to be all."""
-        self.unread = self.unread or why
+        self.unread = self.unread or ("answer_too_large" if why == "too_large" else why)
         if self._reader is not None:
+            self._reader.answered.is_unreadable = True
             self._reader = _Stopped(self._reader.answered)
 
     def dialogue(self, started_ns: int) -> Dialogue:
@@ -181,7 +222,7 @@ class Transcript:
         pricer = self._inspector.pricer
         if pricer is None:
             return Cost(0, Pricing.UNPRICED, why="no prices")
-        if self.unread in ("too_large", "no_room"):
+        if self.unread in ("too_large", "no_room", "too_many_chunks"):
             return Cost(0, Pricing.UNPRICED, why=self.unread)
         heard = answered if isinstance(answered, ModelAnswered) else None
         attempt, decoder = self._attempt, self._decoder

@@ -70,3 +70,11 @@ def test_a_body_at_the_bound_is_read() -> None:
     reader.feed(b"x" * 10)
     reader.end()
     assert read == [b"x" * 10]
+
+
+def test_an_answer_of_very_many_parts_is_not_taken_apart() -> None:
+    read: list[bytes] = []
+    body = WholeBody(Answered(), read.append)
+    body.feed(b"[" + b"{}," * 200_000 + b"{}]")
+    body.end()
+    assert (read, body.answered.is_unreadable, body.answered.is_ended) == ([], True, True)

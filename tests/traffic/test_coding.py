@@ -58,6 +58,23 @@ def test_several_members_are_one_body(coding: str) -> None:
     assert decoded(coding, CODERS[coding](b"one ") + CODERS[coding](b"two")) == b"one two"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_member_with_nothing_in_it_is_passed_over(coding: str) -> None:
+    empty = CODERS[coding](b"")
+    assert decoded(coding, empty + CODERS[coding](b"one") + empty + CODERS[coding](b"two")) == b"onetwo"
+
+
+def test_a_frame_that_is_to_be_skipped_is_skipped() -> None:
+    assert decoded("zstd", b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc" + CODERS["zstd"](b"one")) == b"one"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_very_many_members_end_the_copy(coding: str) -> None:
+    with pytest.raises(Undecodable) as caught:
+        decoded(coding, CODERS[coding](b"") * 2_000)
+    assert caught.value.reason == "bomb"
+
+
 def test_zeros_behind_a_gzip_member_are_padding() -> None:
     assert decoded("gzip", CODERS["gzip"](b"one") + bytes(9)) == b"one"
 

@@ -44,7 +44,7 @@ def test_the_dialect_sees_the_head_as_the_upstream_does() -> None:
     assert one is not None
     heading = one.heading
     assert (heading.method, heading.path, heading.query, heading.host) == ("POST", "/v1/say", "a=1", "llm.test")
-    assert (heading.provider, heading.fields["x-one"]) == ("acme", "2")
+    assert (heading.provider, heading.fields["x-one"]) == ("acme", "1, 2")
     assert one.most_bytes == 1000
 
 
@@ -95,6 +95,26 @@ def test_a_change_is_made_or_told_why_not() -> None:
     assert inspector(b"Content-Encoding: gzip").edit(asked, b"x", Clamp(5)) == (b"x", "coded")
     assert inspector(b"Content-MD5: x").edit(asked, b"x", Clamp(5)) == (b"x", "signed")
     assert inspector(b"Authorization: Bearer x").edit(asked, b"x", Clamp(5)) == (b"x max=5", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "is_signed"),
+    [
+        ("/v1/say", (), False),
+        ("/v1/say", (b"Authorization: Bearer x, y",), False),
+        ("/v1/say", (b"Authorization: Basic x",), False),
+        ("/v1/say", (b"Authorization: AWS4-HMAC-SHA256 Credential=x",), True),
+        ("/v1/say", (b"Authorization: AWS4-HMAC-SHA256 Credential=x", b"Authorization: Bearer x"), True),
+        ("/v1/say", (b'Authorization: Signature version="1",keyId="x"',), True),
+        ("/v1/say", (b"x-content-sha256: x",), True),
+        ("/v1/say", (b"Trailer: Content-Digest",), True),
+        ("/v1/say?X-Amz-Signature=x", (), True),
+    ],
+)
+def test_what_is_signed_is_known_in_all_its_forms(target: str, fields: tuple[bytes, ...], is_signed: bool) -> None:
+    one = found(target, *fields)
+    assert one is not None
+    assert one.is_signed is is_signed
 
 
 def test_a_route_that_says_nothing_reads_and_counts() -> None:

@@ -157,3 +157,24 @@ def test_an_answer_that_is_read_no_further_is_kept_as_far_as_it_was() -> None:
     transcript.feed(b"?")
     transcript.feed(b"two")
     assert said_in(transcript) == ("hello", "one?", False)
+
+
+def test_events_that_cost_far_more_than_events_do_end_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_ns = iter(range(0, 10**12, 30_000_000))
+    monkeypatch.setattr("sidecar.traffic.transcript.time.thread_time_ns", lambda: next(cpu_ns))
+    transcript, _ = begun()
+    transcript.answers(head())
+    transcript.feed(b"x" * 100_000)
+    said = transcript.dialogue(0)
+    assert said.unread == "too_costly"
+    assert said.answered is not None
+    assert 0 < said.answered.content_bytes < 100_000
+
+
+def test_long_pieces_of_a_stream_that_costs_little_are_all_read() -> None:
+    transcript, _ = begun()
+    transcript.answers(head())
+    for _ in range(20):
+        transcript.feed(b"x" * 100_000)
+    said = transcript.dialogue(0)
+    assert (said.unread, said.answered is not None and said.answered.content_bytes) == ("", 2_000_000)

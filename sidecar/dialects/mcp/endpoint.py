@@ -7,12 +7,14 @@ The first event of the legacy transport (2024-11-05, HTTP with SSE) says where t
 Clients take the path from it, so behind a prefix of the gateway they would post past the route.
 """
 
+import re
 from urllib.parse import urlsplit
 
 from sidecar.dialects.sse import EventStream
 from sidecar.model.change import Reroute
 
 _MOST_BYTES = 64 * 1024
+_BLANK_LINE = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 
 
 class EndpointLed:
@@ -29,17 +31,20 @@ class EndpointLed:
         """Hold back what is not a whole event yet, within a bound."""
         if self._is_past:
             return chunk
-        self._waiting += chunk
-        end = _end_of_event(self._waiting)
-        if not end and len(self._waiting) <= _MOST_BYTES:
-            return b""
-        first, rest = self._waiting[:end], self._waiting[end:]
-        if first and not first.lstrip(b"\r\n \t").startswith((b"event", b"data", b"id", b"retry")):
-            self._waiting = rest  # comments, which keep the connection alive, may stand before it
-            return first + (self.data(b"") if rest else b"")
+        waiting = self._waiting + chunk
+        at = 0
+        while True:
+            end = _end_of_event(waiting, at)
+            if not end and len(waiting) - at <= _MOST_BYTES:
+                self._waiting = waiting[at:]
+                return waiting[:at]
+            first = waiting[at : end or len(waiting)]
+            if not end or first.lstrip(b"\r\n \t").startswith((b"event", b"data", b"id", b"retry")):
+                break
+            at = end  # comments, which keep the connection alive, may stand before it
         self._is_past = True
         self._waiting = b""
-        return self._led(first) + rest
+        return waiting[:at] + self._led(first) + waiting[at + len(first) :]
 
     def _led(self, event: bytes) -> bytes:
         for name, data in EventStream().feed(event):
@@ -54,10 +59,10 @@ class EndpointLed:
         return waiting
 
 
-def _end_of_event(data: bytes) -> int:
-    """Where the first event (or comment) ends, with its empty line; 0 where it has not."""
-    ends = [at + len(blank) for blank in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := data.find(blank)) >= 0]
-    return min(ends, default=0)
+def _end_of_event(data: bytes, start: int) -> int:
+    """Where the event (or comment) that begins at `start` ends, with its empty line; 0 where it has not."""
+    found = _BLANK_LINE.search(data, start)
+    return found.end() if found is not None else 0
 
 
 def led(url: str, reroute: Reroute) -> str:

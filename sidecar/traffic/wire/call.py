@@ -123,8 +123,7 @@ class Call:
         return attempt
 
     def opened(self, attempt: Attempt) -> Transcript | None:
-        """An attempt has begun, and its guards have not been asked yet: begin its record, where anybody reads it."""
-        return None
+        """An attempt has begun, and its guards are still to be asked: return its record, where anybody reads it."""
 
     def _wait(self, pool: Pool, *pending: bytes) -> None:
         """Wait for a connection; `pending` is what is sent then."""
@@ -180,12 +179,10 @@ class Call:
         self._inbound.resume_client()
 
     def client_full(self) -> None:
-        """The client does not take more for now."""
         if self._outbound is not None:
             self._outbound.pause()
 
     def client_drained(self) -> None:
-        """The client takes bytes again."""
         if self._outbound is not None:
             self._outbound.resume()
 
@@ -338,7 +335,7 @@ class Call:
         self._finish()
 
     def _spoken(self, refused: Refused) -> Spoken:
-        return plain.error(refused, None)  # a dialect says it in the client's own words
+        return plain.error(refused, None)
 
     def _finish(self) -> None:
         inbound, exchange = self._inbound, self.exchange
@@ -390,9 +387,12 @@ class Call:
         if attempt is None:
             return
         attempt.error = error
-        if attempt.address and not attempt.sent_bytes:  # else it has never had a connection, or sent another body than came
-            attempt.sent_bytes = self.exchange.request_bytes if (body := self._inbound.body) is None else body.size
+        if attempt.address:  # else it has never had a connection
+            attempt.sent_bytes = self._sent_bytes()
         attempt_finished(self._listener.runtime, attempt, self.exchange)
+
+    def _sent_bytes(self) -> int:
+        return self.exchange.request_bytes if (body := self._inbound.body) is None else body.size
 
     def stop(self, reason: str) -> None:
         """Somebody stopped the exchange (an operator, a policy), and not just because it has told them of its end."""

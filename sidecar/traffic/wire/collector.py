@@ -4,6 +4,9 @@ from sidecar.traffic.room import Room
 from sidecar.traffic.wire.body import content_of
 from sidecar.traffic.wire.head import CHUNKED
 
+_MOST_LINES = 1 << 16
+"""Of a chunked body: to put together chunks of a byte each takes seconds."""
+
 
 class Collector:
     """
@@ -12,11 +15,11 @@ class Collector:
     What waits here takes its place in a room that all calls share. `why` says why a body was not collected.
     """
 
-    __slots__ = ("_is_chunked", "_most_bytes", "_pending", "_room", "_taken", "is_collecting", "why")
+    __slots__ = ("_is_chunked", "_lines", "_most_bytes", "_pending", "_room", "_taken", "is_collecting", "why")
 
     def __init__(self, length: int, most_bytes: int, room: Room) -> None:
         self._room = room
-        self._taken = 0
+        self._taken = self._lines = 0
         self.why = "too_large"
         self._is_chunked = length == CHUNKED
         self._most_bytes = most_bytes
@@ -38,6 +41,10 @@ class Collector:
         else:
             self.why = "no_room"
         self._pending += relayed
+        if self._is_chunked:
+            self._lines += relayed.count(b"\r\n")
+            if self._lines > _MOST_LINES:
+                whole, has_room, self.why = False, False, "too_many_chunks"
         if not whole and has_room and len(self._pending) <= self._most_bytes:
             return None
         content = bytes(self._pending)

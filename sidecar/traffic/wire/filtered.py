@@ -38,8 +38,8 @@ class FilteredCall(Call):
     """A call that runs through an async chain; `inbound` is its client, `delivered` what the filters have returned."""
 
     __slots__ = (
-        "_collector", "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail", "_transcript", "_trials", "delivered",
-        "inbound", "inspection", "listener",
+        "_attempt_transcript", "_collector", "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail", "_transcript",
+        "_trials", "delivered", "inbound", "inspection", "listener",
     )  # fmt: skip
 
     _goes_straight = False  # stages see every byte
@@ -55,7 +55,8 @@ class FilteredCall(Call):
         self._collector: Collector | None = None
         if self.inspection is not None:
             self._collector = Collector(request.length, self.inspection.most_bytes, self.inspection.room)
-        self._transcript: Transcript | None = None
+        self._transcript: Transcript | None = None  # what is still to come of the answer
+        self._attempt_transcript: Transcript | None = None
         self._trials = Trials(self, ready)
         self._refusal: Refused | None = None
         self._tail = b""
@@ -184,6 +185,7 @@ class FilteredCall(Call):
         response.stages.flow()
         self.delivered = response
         self._attempt = trial.attempt
+        self._attempt_transcript = trial.transcript
 
     async def _deliver_tunnel(self, trial: Trial, response: Response) -> None:
         """Open the tunnel; its bytes pass no stages, which hear of their ending now."""
@@ -300,6 +302,10 @@ class FilteredCall(Call):
         if self.delivered is not None:
             self._tail = end_stages(self.listener, self.delivered, error)
             self._count_response()
+
+    def _sent_bytes(self) -> int:
+        transcript = self._attempt_transcript
+        return (transcript.sent_bytes if transcript is not None else 0) or super()._sent_bytes()
 
     def _spoken(self, refused: Refused) -> Spoken:
         return self.inspection.error(refused) if self.inspection is not None else super()._spoken(refused)

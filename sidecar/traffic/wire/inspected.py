@@ -92,12 +92,13 @@ class InspectedCall(Call):
         collected = collector.take(data, whole=self._inbound.body is None)
         if collected is None:
             return
-        if len(collected[0]) > _OWN_TURN_BYTES:
-            asyncio.get_running_loop().call_soon(self._go_late, *collected)
+        content, body = collected
+        if body is not None and len(body) > _OWN_TURN_BYTES:
+            asyncio.get_running_loop().call_soon(self._go_late, content, body)  # it is whole: nothing else can come meanwhile
         else:
-            self._go(*collected)
+            self._go(content, body)
 
-    def _go_late(self, content: bytes, body: bytes | None) -> None:
+    def _go_late(self, content: bytes, body: bytes) -> None:
         if self._inbound.call is self:  # the client may have gone meanwhile
             self._go(content, body)
 
@@ -120,6 +121,7 @@ class InspectedCall(Call):
             self.refuse(refused)
             return
         self._send(ready, head, content)
+        self._inspection.sent(self._transcript)
 
     def _made(self, ready: Ready, attempt: Attempt, content: bytes) -> tuple[bytes, bytes]:
         """Head and content of an attempt, with the changes that policies and the sidecar itself make."""
@@ -198,6 +200,10 @@ class InspectedCall(Call):
         super().upstream_ends(data, size)
 
     # endings
+
+    def _sent_bytes(self) -> int:
+        transcript = self._transcript
+        return (transcript.sent_bytes if transcript is not None else 0) or super()._sent_bytes()
 
     def stop(self, reason: str) -> None:
         if self._collector is not None and self._collector.is_collecting:

@@ -121,7 +121,7 @@ class Ready:
             lines += [b"Connection: Upgrade", b"Upgrade: " + request.upgrade]
         lines.append(via_line)
         lines += [b"traceparent: "] if takes_part else _trace_lines(request)
-        if inspector is not None:
+        if inspector is not None and not inspector.is_signed:
             _narrow(lines)
         self._before, self._after = _around_length(lines) if request.length > 0 else (b"\r\n".join(lines), b"")
 
@@ -228,7 +228,10 @@ def _narrow(lines: list[bytes]) -> None:
     """Ask for no content coding that cannot be read here."""
     for place, line in enumerate(lines):
         if line[:16].lower() == b"accept-encoding:":
-            lines[place] = line[:16] + b" " + narrowed(line[16:].decode("latin-1")).encode("latin-1")
+            accepted = line[16:].decode("latin-1")
+            fewer = narrowed(accepted)
+            if fewer != accepted:
+                lines[place] = line[:16] + b" " + fewer.encode("latin-1")
 
 
 def _trace_lines(request: RequestHead) -> list[bytes]:

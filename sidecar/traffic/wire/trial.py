@@ -266,7 +266,7 @@ class Trial:
         attempt = self.attempt
         attempt.error = error
         if attempt.address:
-            attempt.sent_bytes = self._call.sent_bytes
+            attempt.sent_bytes = (self.transcript.sent_bytes if self.transcript is not None else 0) or self._call.sent_bytes
         attempt_finished(self._call.listener.runtime, attempt, self._call.exchange)
         if not self.heard.done():
             self.heard.set_exception(told)

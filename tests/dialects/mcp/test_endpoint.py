@@ -50,6 +50,10 @@ def test_what_keeps_the_connection_alive_before_it_passes_at_once() -> None:
     assert edit.data(FIRST) == FIRST, "there is one first event"
 
 
+def test_very_many_comments_before_it_are_no_trouble() -> None:
+    assert leading().data(b":\n\n" * 50_000 + FIRST).endswith(b"data: /tools/messages?session=1\n\n")
+
+
 @pytest.mark.parametrize("stream", [REST, b"data: /base/x\n\n" + FIRST, b"event: endpoint\ndata: /other/x\n\n", b"no stream", b""])
 def test_other_streams_pass_as_they_are(stream: bytes) -> None:
     edit = leading()

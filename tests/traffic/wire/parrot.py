@@ -69,6 +69,8 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
     if isinstance(change, Clamp):
         if change.max_tokens < 0:
             raise Unreadable("not that")
+        if change.max_tokens == 7:
+            return body  # it is so already
         return body + b" max=%d" % change.max_tokens
     if isinstance(change, Meta):
         return body + b" meta=" + change.traceparent

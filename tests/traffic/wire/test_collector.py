@@ -62,3 +62,11 @@ def test_who_drops_what_it_has_gives_its_place_back_once() -> None:
     collector.drop()
     collector.drop()
     assert room.taken_bytes == 0
+
+
+def test_chunks_of_a_byte_each_are_not_put_together_for_ever() -> None:
+    collector = Collector(CHUNKED, 1 << 20, Room(1 << 20))
+    chunk = b"1\r\nx\r\n" * 10_000
+    assert [collector.take(chunk, whole=False) for _ in range(3)] == [None] * 3
+    assert collector.take(chunk + b"0\r\n\r\n", whole=True) == (chunk * 4 + b"0\r\n\r\n", None)
+    assert (collector.why, collector.is_collecting) == ("too_many_chunks", False)

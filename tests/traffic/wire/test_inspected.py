@@ -11,7 +11,7 @@ from sidecar.model.answered import ModelAnswered
 from sidecar.model.asked import Asked, McpAsked, ModelAsked
 from sidecar.model.change import Clamp
 from sidecar.model.dialogue import Dialogue
-from sidecar.model.errors import Refused
+from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.traffic.chain import Forward, Policy, Stage
 from sidecar.traffic.response import Response
@@ -191,6 +191,24 @@ async def test_a_long_request_is_read_in_a_turn_of_its_own(stand: SetUp) -> None
     assert wire.is_clean
 
 
+async def test_no_byte_is_lost_of_a_body_that_turns_out_to_be_too_large_whatever_comes_in_the_same_turn() -> None:
+    wire = Stand(upstream=PARROT, traffic={"inspect_body_bytes": 2 << 20})
+    near, far = await asks(wire, request(b"POST", b"/llm/say", CHUNKED_FIELD))
+    sent = b""
+    for number in range(6):  # in one turn, as a loop reads a socket that is full
+        piece = chunk(b"%d" % number * (1 << 19))
+        sent += piece
+        near.says(piece)
+    near.says(b"0\r\n\r\n")
+    await turns()
+    assert far.takes().endswith(sent + b"0\r\n\r\n")
+    far.says(OK)
+    await turns()
+    assert near.takes().endswith(b"ok")
+    assert dialogue(wire).unread == "too_large"
+    await wire.stops()
+
+
 async def test_a_client_that_goes_before_that_turn_leaves_nothing(stand: SetUp) -> None:
     wire = stand()
     body = b"usage" * 300_000
@@ -350,6 +368,71 @@ async def test_the_length_that_goes_on_is_that_of_the_changed_body(stand: SetUp)
     sent = far.takes()
     assert b"\r\nContent-Length: 17\r\n" in sent
     assert sent.endswith(b"again usage max=5")
+
+
+async def test_a_call_that_never_connected_has_sent_nothing_however_it_was_changed(stand: SetUp) -> None:
+    wire = stand(guard(lambda attempt: attempt.change(Clamp(5)) and None))
+    near = wire.client()
+    near.says(say(b"hello usage"))
+    await wire.does_not_connect(UpstreamFailed("connect_failed", "no"))
+    await turns()
+    assert error_of(near.takes()) == "connect_failed"
+    assert wire.attempts[0].sent_bytes == 0
+
+
+async def test_a_changed_chunked_request_keeps_what_stands_behind_its_last_chunk(stand: SetUp) -> None:
+    wire = stand(guard(lambda attempt: attempt.change(Clamp(5)) and None))
+    whole = request(b"POST", b"/llm/say", CHUNKED_FIELD) + chunk(b"hi usage") + b"0\r\nX-T: 1\r\n\r\n"
+    _, far = await asks(wire, whole)
+    assert far.takes().endswith(chunk(b"hi usage max=5") + b"0\r\nX-T: 1\r\n\r\n")
+
+
+async def test_a_change_that_was_there_already_is_none(stand: SetUp) -> None:
+    told: list[str] = []
+    wire = stand(guard(lambda attempt: told.append(attempt.change(Clamp(7)))))
+    _, far = await asks(wire, say(b"hello usage"))
+    far.says(OK)
+    await turns()
+    assert (told, dialogue(wire).edits) == ([""], ())
+
+
+async def test_a_large_request_is_not_kept_until_its_answer_comes() -> None:
+    wire = Stand(upstream=PARROT)
+    far, near = wire.connection(), wire.client()
+    near.says(say(b"usage" * 20_000))
+    await turns()
+    call = near.protocol.call
+    assert call._inspection._body is None
+    assert call._transcript.body is None
+    far.takes()
+    far.says(OK)
+    await turns()
+    assert near.takes().endswith(b"ok")
+    assert wire.attempts[0].sent_bytes == 100_000
+    await wire.stops()
+
+
+async def test_a_signed_request_asks_for_the_codings_that_its_client_wants(stand: SetUp) -> None:
+    wire = stand()
+    _, far = await asks(wire, say(b"usage", b"Authorization: AWS4-HMAC-SHA256 x", b"Accept-Encoding: gzip,dcb"))
+    assert b"\r\nAccept-Encoding: gzip,dcb\r\n" in far.takes()
+
+
+async def test_a_list_of_codings_that_can_all_be_read_stays_as_it_is_written(stand: SetUp) -> None:
+    wire = stand()
+    _, far = await asks(wire, say(b"usage", b"Accept-Encoding: gzip,deflate"))
+    assert b"\r\nAccept-Encoding: gzip,deflate\r\n" in far.takes()
+
+
+async def test_a_long_body_that_only_may_be_a_message_is_none(stand: SetUp) -> None:
+    wire = stand(upstream={"dialect": "auto"})
+    body = b'{"what": "%b"}' % (b"x" * 70_000)
+    near, far = await asks(wire, request(b"POST", b"/llm/anything", b"Content-Type: application/json", body=body))
+    assert far.takes().endswith(body)
+    far.says(OK)
+    await turns()
+    assert near.takes().endswith(b"ok")
+    assert wire.exchanges[0].dialogue is None
 
 
 async def test_a_chunked_request_that_is_changed_goes_on_in_one_chunk(stand: SetUp) -> None:
@@ -576,6 +659,7 @@ async def test_a_coding_that_cannot_be_read_costs_the_reading_and_nothing_else(
     await turns()
     assert near.takes().endswith(body)
     assert dialogue(wire).unread == why
+    assert heard(wire).is_unreadable
     assert not heard(wire).is_ended
 
 
