@@ -156,7 +156,7 @@ def test_an_answer_that_is_read_no_further_is_kept_as_far_as_it_was() -> None:
     transcript.feed(b"one")
     transcript.feed(b"?")
     transcript.feed(b"two")
-    assert said_in(transcript) == ("hello", "one?", False)
+    assert said_in(transcript) == ("hello", "one?two", False)
 
 
 def test_events_that_cost_far_more_than_events_do_end_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,3 +178,29 @@ def test_long_pieces_of_a_stream_that_costs_little_are_all_read() -> None:
         transcript.feed(b"x" * 100_000)
     said = transcript.dialogue(0)
     assert (said.unread, said.answered is not None and said.answered.content_bytes) == ("", 2_000_000)
+
+
+def test_short_pieces_are_read_together_once_content_has_come_and_none_is_lost() -> None:
+    transcript, _ = begun()
+    transcript.answers(head())
+    transcript.feed(b"first")
+    for number in range(20):
+        transcript.feed(b" %d" % number)
+    transcript.feed(b"x" * 5_000)
+    transcript.feed(b" cut")
+    said = transcript.dialogue(0)
+    expected = b"first" + b"".join(b" %d" % number for number in range(20)) + b"x" * 5_000 + b" cut"
+    assert said.answered is not None
+    assert said.answered.content_bytes == len(expected)
+    assert said.answered.id == expected.decode()  # type: ignore[attr-defined]  # a parrot's
+
+
+def test_what_waits_is_read_before_the_end_even_where_nothing_comes_with_it() -> None:
+    transcript, _ = begun()
+    transcript.answers(head())
+    transcript.feed(b"one")
+    transcript.feed(b"two")
+    transcript.last = b""
+    said = transcript.dialogue(0)
+    assert said.answered is not None
+    assert (said.answered.content_bytes, said.answered.is_ended) == (6, True)
