@@ -358,6 +358,7 @@ async def test_the_everything_server_says_the_same_through_the_sidecar(opened: O
             said.append(await attempted(client.call_tool("get-structured-content", {"location": "New York"})))
             long = {"duration": 0.1, "steps": 4}
             said.append(await attempted(client.call_tool("trigger-long-running-operation", long, progress_callback=progresses)))
+            await eventually(lambda: len(heard) == 4, "progress, which may come on a stream of its own")
             said.append(await attempted(client.get_prompt("args-prompt", {"city": "Bern"})))
             said.append(await attempted(client.read_resource("demo://resource/dynamic/blob/none")))
         return [*said, heard]
