@@ -294,10 +294,10 @@ async def test_a_request_that_is_cut_never_looks_whole(sets: Any, sent: int) -> 
         call = setting.client.stream_unary("/a.B/C")()
         for _ in range(sent):
             await call.write(b"x")
-        await asyncio.sleep(0.005)
+        heard = await setting.upstream.hears(number + 1)  # else there is nobody who could take it for whole
         call.cancel()
         async with asyncio.timeout(5):
-            await (await setting.upstream.hears(number + 1)).ended.wait()
+            await heard.ended.wait()
     assert not believed
     assert {exchange.error for exchange in setting.sidecar.exchanges} == {"client_gone"}
 
