@@ -150,6 +150,7 @@ class Running:
             await self._reload(app, who)
             if len(seen) != len(self._fingerprint(app)):  # other files belong to the config now
                 seen = self._fingerprint(app)
+                await self._reload(app, who, is_second=True)  # one may have changed after it was read, and before this look
 
     async def _has_changed(self, app: "App", seen: list[_Status | None]) -> bool:
         """Whether files have changed and are complete: a missing one is about to be replaced, a growing one not yet written."""
@@ -159,7 +160,7 @@ class Running:
         await asyncio.sleep(_SETTLE_S)
         return now == self._fingerprint(app)
 
-    async def _reload(self, app: "App", who: str) -> None:
+    async def _reload(self, app: "App", who: str, *, is_second: bool = False) -> None:
         from sidecar.model.errors import ConfigInvalid
 
         try:
@@ -169,7 +170,8 @@ class Running:
         except Exception as error:  # noqa: BLE001 - a reload that failed inside is no reason to end
             _log.error("the config could not be read again: %s: %s", type(error).__name__, error)
         else:
-            _log.info("config read again: %s", ", ".join(changes) or "nothing has changed")
+            if changes or not is_second:
+                _log.info("config read again: %s", ", ".join(changes) or "nothing has changed")
             self._tell_endpoints(app)
 
     def _fingerprint(self, app: "App") -> list[_Status | None]:
