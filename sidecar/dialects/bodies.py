@@ -1,8 +1,10 @@
 """Reading a whole body: the pieces of an answer that is one JSON text are collected, and read when the last one has come."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
+from sidecar.dialects.dialect import Unreadable
 from sidecar.model.answered import Answered
 
 A = TypeVar("A", bound=Answered)
@@ -58,3 +60,15 @@ class WholeBody(Generic[A]):
             self._read(bytes(body))
         except (ValueError, RecursionError):
             self.answered.is_unreadable = True
+
+
+def unless_refused(read: Callable[[bytes], None], status: int) -> Callable[[bytes], None]:
+    """Let `read` fail on the body of an error: what that says is not the protocol's affair, a proxy may have made it."""
+    if status < 400:
+        return read
+
+    def read_it(body: bytes) -> None:
+        with suppress(Unreadable):
+            read(body)
+
+    return read_it

@@ -3,7 +3,7 @@ import json
 import msgspec
 import pytest
 
-from sidecar.dialects.bodies import WholeBody
+from sidecar.dialects.bodies import WholeBody, unless_refused
 from sidecar.dialects.dialect import Unreadable
 from sidecar.model.answered import Answered
 
@@ -78,3 +78,25 @@ def test_an_answer_of_very_many_parts_is_not_taken_apart() -> None:
     body.feed(b"[" + b"{}," * 200_000 + b"{}]")
     body.end()
     assert (read, body.answered.is_unreadable, body.answered.is_ended) == ([], True, True)
+
+
+def _fails(body: bytes) -> None:
+    raise Unreadable("no answer")
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+def test_the_body_of_an_error_may_be_anything(status: int) -> None:
+    unless_refused(_fails, status)(b"<html>")
+
+
+@pytest.mark.parametrize("status", [200, 202, 399])
+def test_the_body_of_an_answer_is_what_its_protocol_says_or_unreadable(status: int) -> None:
+    with pytest.raises(Unreadable):
+        unless_refused(_fails, status)(b"<html>")
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_what_can_be_read_is_read_whatever_the_status(status: int) -> None:
+    read: list[bytes] = []
+    unless_refused(read.append, status)(b"{}")
+    assert read == [b"{}"]

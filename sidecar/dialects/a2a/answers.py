@@ -15,7 +15,7 @@ from msgspec import Raw
 from sidecar.dialects.a2a.methods import CARDS, WITH_TASK
 from sidecar.dialects.a2a.questions import REST
 from sidecar.dialects.a2a.states import RESTING, UNSPECIFIED, named
-from sidecar.dialects.bodies import WholeBody
+from sidecar.dialects.bodies import WholeBody, unless_refused
 from sidecar.dialects.dialect import Reader, Unreadable
 from sidecar.dialects.jsonrpc import MOST_MESSAGE, NOTHING, Message, members, text, told
 from sidecar.dialects.sse import EventStream
@@ -172,6 +172,13 @@ class Hearing:
             self._hear_errors(data)
         else:
             self._reads(data)
+
+    def hear_whole(self, body: bytes) -> None:
+        """Take the body that is the whole answer; raises `Unreadable` for one that is none."""
+        try:
+            self.hear(body)
+        finally:
+            self.answered.is_ended = True  # whatever state the task is in: nothing more comes
 
     def _hear_reply(self, data: bytes) -> None:
         try:
@@ -385,24 +392,5 @@ def reader_of(asked: Asked, status: int, content_type: str) -> Reader:
     if media_type == "text/event-stream":
         return EventReader(hearing)
     if media_type == "application/json" or media_type.endswith("+json"):
-        return WholeBody(hearing.answered, _Body(hearing, status).read)
+        return WholeBody(hearing.answered, unless_refused(hearing.hear_whole, status))
     return _Silence(hearing.answered)
-
-
-class _Body:
-    """Reads a whole JSON body; what an error's body is, is not A2A's to say: a proxy may have made it."""
-
-    __slots__ = ("_hearing", "_status")
-
-    def __init__(self, hearing: Hearing, status: int) -> None:
-        self._hearing = hearing
-        self._status = status
-
-    def read(self, data: bytes) -> None:
-        """Take the body; raises `Unreadable` for one that is no answer and should be."""
-        try:
-            self._hearing.hear(data)
-        except Unreadable:
-            if self._status < 400:
-                raise
-        self._hearing.answered.is_ended = True

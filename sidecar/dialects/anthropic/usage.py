@@ -7,9 +7,9 @@ in it. In a stream they come in parts, and each later figure takes the place of 
 
 import msgspec
 
+from sidecar.dialects.lenient import MOST_COUNT
 from sidecar.model.usage import Usage
 
-_MOST = 10**12  # a count above this is a mistake, and counts as not told
 _MOST_ITERATIONS = 256
 
 
@@ -108,7 +108,7 @@ def tier(told: Counts) -> str:
 
 
 def _count(told: int | None, known: int) -> int:
-    return told if told is not None and 0 <= told <= _MOST else known
+    return told if told is not None and 0 <= told <= MOST_COUNT else known
 
 
 def _add(usage: Usage, each: Iteration) -> None:

@@ -10,9 +10,9 @@ import re
 
 import msgspec
 
+from sidecar.dialects.lenient import count
 from sidecar.model.usage import Usage
 
-_MOST = 10**12  # a count above this is a mistake, and counts as not told
 _MOST_DETAILS = 32
 _BY_PROMPT = re.compile(r"gemini-[12]\b")  # up to 2.5 a grounded prompt is billed once, from 3 on every search
 
@@ -49,16 +49,16 @@ def usage(told: Metadata) -> Usage | None:
     candidates, thoughts = told.candidates_token_count, told.thoughts_token_count
     if prompt is None and candidates is None and thoughts is None and tools is None:
         return None
-    sent = _count(prompt) + _count(tools)
-    cached = min(_count(told.cached_content_token_count), sent)
-    answered = _count(candidates)
+    sent = count(prompt) + count(tools)
+    cached = min(count(told.cached_content_token_count), sent)
+    answered = count(candidates)
     if told.cache_tokens_details or told.prompt_tokens_details or told.tool_use_prompt_tokens_details:
         read, fresh = _input_details(told, cached, sent - cached)
     else:
         read = fresh = _NONE
     out = _fitted(_by_modality(told.candidates_tokens_details), answered) if told.candidates_tokens_details else _NONE
     if read is _NONE and fresh is _NONE and out is _NONE:  # text only, as most
-        return Usage(sent - cached, cached, output_tokens=answered, reasoning_tokens=_count(thoughts))
+        return Usage(sent - cached, cached, output_tokens=answered, reasoning_tokens=count(thoughts))
     return Usage(
         input_tokens=sent - cached - sum(fresh),
         cache_read_tokens=cached - sum(read),
@@ -69,7 +69,7 @@ def usage(told: Metadata) -> Usage | None:
         cache_read_image_tokens=read[1],
         cache_read_video_tokens=read[2],
         output_tokens=answered - sum(out),
-        reasoning_tokens=_count(thoughts),
+        reasoning_tokens=count(thoughts),
         output_audio_tokens=out[0],
         output_image_tokens=out[1],
         output_video_tokens=out[2],
@@ -113,7 +113,7 @@ def _by_modality(details: list[Detail] | None) -> _Kinds:
         return _NONE
     audio = image = video = 0
     for detail in details[:_MOST_DETAILS]:
-        tokens = _count(detail.token_count)
+        tokens = count(detail.token_count)
         if detail.modality == "AUDIO":
             audio += tokens
         elif detail.modality == "IMAGE" or detail.modality == "DOCUMENT":
@@ -130,7 +130,3 @@ def _fitted(kinds: _Kinds, total: int) -> _Kinds:
     audio = min(kinds[0], total)
     image = min(kinds[1], total - audio)
     return audio, image, min(kinds[2], total - audio - image)
-
-
-def _count(told: int | None) -> int:
-    return told if told is not None and 0 <= told <= _MOST else 0

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw
 
-from sidecar.dialects.bodies import WholeBody
+from sidecar.dialects.bodies import WholeBody, unless_refused
 from sidecar.dialects.dialect import Reader, Unreadable
 from sidecar.dialects.jsonrpc import MOST_OBJECTS, MOST_TEXT, NOTHING, Kind, Message, is_text, key, members, messages, text, told
 from sidecar.dialects.mcp.questions import LISTEN, McpCall, session_in
@@ -243,23 +243,5 @@ def reader_of(asked: Asked, status: int, content_type: str, fields: Mapping[str,
     if media_type == "text/event-stream":
         return EventReader(hearing)
     if media_type == "application/json" or media_type.endswith("+json"):
-        return WholeBody(hearing.answered, _Body(hearing, status).read)
+        return WholeBody(hearing.answered, unless_refused(hearing.body, status))
     return _Silence(hearing)
-
-
-class _Body:
-    """Reads a whole JSON body; what an error's body says is its server's own affair, and need not be JSON-RPC."""
-
-    __slots__ = ("_hearing", "_status")
-
-    def __init__(self, hearing: Hearing, status: int) -> None:
-        self._hearing = hearing
-        self._status = status
-
-    def read(self, data: bytes) -> None:
-        """Take the body; raises `Unreadable` for one that is no message and should be."""
-        try:
-            self._hearing.body(data)
-        except Unreadable:
-            if self._status < 400:
-                raise
