@@ -11,6 +11,7 @@ from sidecar.dialects import providers
 from sidecar.dialects.dialect import Heading
 from sidecar.dialects.glance import MOST_BYTES, outline
 from sidecar.dialects.lenient import MOST_COUNT, Lenient, Lists, count
+from sidecar.dialects.openai.familiar import Familiar
 from sidecar.model.asked import ModelAsked, Parameter
 
 CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "responses", "embeddings"
@@ -59,6 +60,7 @@ class _Known:
     always_tells: bool
     searches: tuple[str, ...]
     takes_options: bool
+    familiar: Familiar[OpenAiAsked] | None = field(default=None, compare=False)
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -147,6 +149,10 @@ _Offered = tuple[tuple[str, ...], tuple[str, ...]]
 _NO_TOOLS: _Offered = ((), ())
 _MOST_KEPT_BYTES = 2048
 _MOST_KEPT = 256
+_MOST_FAMILIAR = 128
+_familiar: dict[tuple[str, str, bool], Familiar[OpenAiAsked]] = {}
+"""By all that a head says which chat requests depend on; where there are more kinds of heads, the later ones are read in full."""
+
 _kept: dict[bytes, _Offered] = {}
 """Short lists of tools that were read already: an agent offers the same ones with each of its calls."""
 
@@ -171,6 +177,11 @@ def _known(heading: Heading) -> _Known:
     version = _VERSION.search(heading.query)
     takes_options = version is None or version[1] >= _OPTIONS_SINCE
     known = _Known(endpoint(heading), provider, deployment, provider in ALWAYS_TELL, searches, takes_options)
+    if known.endpoint == CHAT:
+        key = (known.provider, known.deployment, known.takes_options)
+        known.familiar = _familiar.get(key)
+        if known.familiar is None and len(_familiar) < _MOST_FAMILIAR:
+            known.familiar = _familiar[key] = Familiar()
     heading.memo = known
     return known
 
@@ -181,10 +192,23 @@ def _deployment(path: str) -> str:
 
 
 def request(operation: str, heading: Heading, body: bytes) -> OpenAiAsked:
-    """Read a request; raises `Unreadable`."""
+    """Read a request, if it is not the same as an earlier one but for its messages; raises `Unreadable`."""
     known = heading.memo
     if type(known) is not _Known:
         known = _known(heading)
+    familiar = known.familiar
+    around = familiar.around(body) if familiar is not None else b""
+    if familiar is None or not around:
+        return _read(operation, known, body)
+    asked = familiar.find(around)
+    if asked is None:
+        asked = _read(operation, known, body)
+        if asked.bounds is not None:
+            familiar.keep(around, asked)
+    return asked
+
+
+def _read(operation: str, known: _Known, body: bytes) -> OpenAiAsked:
     where = known.endpoint
     is_short_chat = where == CHAT and len(body) <= _SHORT_BYTES
     told, is_sure = _SHORT_CHAT.try_to(body) if is_short_chat else _REQUEST.try_to(body)

@@ -3,7 +3,8 @@ Usage as those who speak OpenAI's format tell it, sorted into classes that do no
 
 What OpenAI means: cached, written, audio and image tokens are part of `prompt_tokens` (`input_tokens` of responses), reasoning,
 audio and image tokens part of `completion_tokens` (`output_tokens`). Who means something else is named below. Numbers that
-contradict each other are cut down to what their total allows, so that a total is never exceeded and no class is negative.
+contradict each other are cut down to what their total allows, so that a total is never exceeded and no class is negative; the
+usage then has a `doubt`.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,12 @@ from collections.abc import Mapping
 import msgspec
 
 from sidecar.dialects.lenient import MOST_COUNT, count, least
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 _ADDS_REASONING = frozenset({"x_ai"})
 """Whose reasoning stands beside `completion_tokens` of chat, where `total_tokens` does not say otherwise."""
+_TOTALS_MORE = frozenset({"perplexity"})
+"""Whose `total_tokens` are another sum than that of input and output."""
 
 
 class Details(msgspec.Struct, gc=False):
@@ -66,11 +69,15 @@ def usage(told: Told | None, provider: str) -> Usage | None:
     sorted_out = Usage()
     given = int(total_in) if total_in is not None and 0 < total_in <= MOST_COUNT else 0
     made = int(total_out) if total_out is not None and 0 < total_out <= MOST_COUNT else 0
+    if (total_in and not given) or (total_out and not made):
+        sorted_out.doubt = NONSENSE
     _sort_input(sorted_out, told, given)
-    _sort_output(sorted_out, told, given, made, provider)
+    made = _sort_output(sorted_out, told, given, made, provider)
     if told.num_search_queries or told.num_server_side_tools_used:
-        sorted_out.web_searches = count(told.num_search_queries)
-        sorted_out.tool_uses = count(told.num_server_side_tools_used)
+        sorted_out.web_searches = _uses(sorted_out, told.num_search_queries)
+        sorted_out.tool_uses = _uses(sorted_out, told.num_server_side_tools_used)
+    if told.total_tokens and told.total_tokens != given + made and not sorted_out.doubt and provider not in _TOTALS_MORE:
+        sorted_out.doubt = CONTRADICTION
     return sorted_out
 
 
@@ -85,38 +92,54 @@ def _sort_input(into: Usage, told: Told, total: int) -> None:
         or told.cache_read_input_tokens
     )
     if cached:
-        into.cache_read_tokens = least(cached, total)
+        into.cache_read_tokens = _part(into, cached, total)
         total -= into.cache_read_tokens
     if details.cache_write_tokens:
-        into.cache_write_tokens = least(details.cache_write_tokens, total)
+        into.cache_write_tokens = _part(into, details.cache_write_tokens, total)
         total -= into.cache_write_tokens
     if details.audio_tokens:
-        into.input_audio_tokens = least(details.audio_tokens, total)
+        into.input_audio_tokens = _part(into, details.audio_tokens, total)
         total -= into.input_audio_tokens
     if details.image_tokens:
-        into.input_image_tokens = least(details.image_tokens, total)
+        into.input_image_tokens = _part(into, details.image_tokens, total)
         total -= into.input_image_tokens
     into.input_tokens = total
 
 
-def _sort_output(into: Usage, told: Told, total_in: int, total: int, provider: str) -> None:
+def _sort_output(into: Usage, told: Told, total_in: int, total: int, provider: str) -> int:
+    """Sort the output and return how much there was of it, with what was told beside its total."""
     details = told.completion_tokens_details or told.output_tokens_details or _NONE
     told_reasoning = details.reasoning_tokens or told.reasoning_tokens
     if told_reasoning:
         reasoning = count(told_reasoning)
         if reasoning and _is_beside(told, reasoning, total_in, total, provider):
             total += reasoning
-        into.reasoning_tokens = min(reasoning, total)
-        total -= into.reasoning_tokens
+        into.reasoning_tokens = _part(into, told_reasoning, total)
+    left = total - into.reasoning_tokens
     if details.audio_tokens:
-        into.output_audio_tokens = least(details.audio_tokens, total)
-        total -= into.output_audio_tokens
+        into.output_audio_tokens = _part(into, details.audio_tokens, left)
+        left -= into.output_audio_tokens
     if details.image_tokens:
-        into.output_image_tokens = least(details.image_tokens, total)
-        total -= into.output_image_tokens
-    into.output_tokens = total
+        into.output_image_tokens = _part(into, details.image_tokens, left)
+        left -= into.output_image_tokens
+    into.output_tokens = left
     if provider == "perplexity":
-        into.output_tokens += count(told.citation_tokens)
+        into.output_tokens += _uses(into, told.citation_tokens)
+    return total
+
+
+def _part(of: Usage, told: float, total: int) -> int:
+    """A part of a total, and a doubt where it cannot be one."""
+    if not 0 < told <= total:
+        of.doubt = CONTRADICTION if 0 < told <= MOST_COUNT else NONSENSE
+    return least(told, total)
+
+
+def _uses(of: Usage, told: float | None) -> int:
+    """A count that is a part of nothing, and a doubt where it can be no count."""
+    if told and not 0 < told <= MOST_COUNT:
+        of.doubt = NONSENSE
+    return count(told)
 
 
 def _is_beside(told: Told, reasoning: int, total_in: int, total_out: int, provider: str) -> bool:

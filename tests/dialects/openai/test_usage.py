@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.dialects.openai.usage import Details, Told, searches, usage
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 
 def told(**members: object) -> Told:
@@ -45,7 +45,34 @@ def test_nothing_told_is_no_usage(members: dict[str, object]) -> None:
 
 def test_more_cached_than_there_was_is_cut_down() -> None:
     found = usage(told(prompt_tokens=10, completion_tokens=5, prompt_tokens_details={"cached_tokens": 50, "cache_write_tokens": 9, "audio_tokens": 9}), "openai")
-    assert found == Usage(cache_read_tokens=10, output_tokens=5)
+    assert found == Usage(cache_read_tokens=10, output_tokens=5, doubt=CONTRADICTION)
+
+
+@pytest.mark.parametrize(
+    ("members", "provider", "doubt"),
+    [
+        ({"prompt_tokens": -10}, "openai", NONSENSE),
+        ({"completion_tokens": 1e15}, "openai", NONSENSE),
+        ({"prompt_tokens_details": {"cached_tokens": -1}}, "openai", NONSENSE),
+        ({"prompt_tokens_details": {"cached_tokens": 11}}, "openai", CONTRADICTION),
+        ({"prompt_tokens_details": {"cached_tokens": 6, "audio_tokens": 6}}, "openai", CONTRADICTION),
+        ({"completion_tokens_details": {"reasoning_tokens": 6}}, "openai", CONTRADICTION),
+        ({"completion_tokens_details": {"reasoning_tokens": -6}}, "openai", NONSENSE),
+        ({"completion_tokens_details": {"audio_tokens": 1e12}}, "openai", NONSENSE),
+        ({"total_tokens": 14}, "openai", CONTRADICTION),
+        ({"total_tokens": 900}, "gcp.gemini", CONTRADICTION),
+        ({"num_search_queries": -2}, "perplexity", NONSENSE),
+        ({"citation_tokens": -2}, "perplexity", NONSENSE),
+        ({"total_tokens": 99}, "perplexity", ""),
+        ({"total_tokens": 15}, "openai", ""),
+        ({"total_tokens": 0}, "openai", ""),
+        ({"prompt_tokens_details": {"cached_tokens": 10}, "completion_tokens_details": {"reasoning_tokens": 5}}, "openai", ""),
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_numbers_that_cannot_be_so_leave_a_doubt(members: dict[str, object], provider: str, doubt: str) -> None:
+    found = usage(told(**{"prompt_tokens": 10, "completion_tokens": 5, **members}), provider)
+    assert found is not None and found.doubt == doubt
 
 
 _COUNT = st.none() | st.integers(-5, 200).map(float) | st.sampled_from([1e15, 1e300, 0.5, -1e300])
@@ -60,7 +87,7 @@ def test_whatever_is_told_no_count_is_negative_and_the_input_is_never_exceeded(t
     found = usage(told, provider)
     if found is None:
         return
-    assert all(getattr(found, name) >= 0 for name in Usage.__slots__)
+    assert all(getattr(found, name) >= 0 for name in Usage.__slots__ if name != "doubt")
     total = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
     if total is not None:
         assert found.input_total <= max(total, 0)
