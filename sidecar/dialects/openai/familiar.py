@@ -18,7 +18,7 @@ _MOST_KEPT = 16
 _PATIENCE, _AGAIN = 64, 8
 _REST = 1024
 """
-After so many more unknown requests than known ones, 1,024 are not looked up, as one agent puts a new id into each; then eight are.
+After so many more unknown requests than known ones 1,024 are not looked up, as one agent puts a new id into each; then eight are.
 """
 _BEGINNING = 24
 """Bytes that messages are looked for by: for such a short text the search is simple, and fast."""
