@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_KEPT_BYTES = 64 * 1024
+KEPT_BYTES = 64 * 1024
+"""The longest body that is kept until its answer has come."""
 
 _INCLUDE_USAGE = IncludeUsage()
 
@@ -88,9 +89,7 @@ class Inspection:
         asked = self.asked
         if asked is None:
             return None
-        transcript = Transcript(self._inspector, attempt, asked, self._unread, now_ns)
-        transcript.body = self._body
-        attempt.transcript = transcript
+        transcript = attempt.transcript = Transcript(self._inspector, attempt, asked, self._unread, now_ns, self._body)
         if asked.is_standing:
             attempt.idle_timeout_s = standing_s
         return transcript
@@ -99,7 +98,9 @@ class Inspection:
         self, ready: "Ready", exchange: Exchange, attempt: Attempt, transcript: Transcript, content: bytes
     ) -> tuple[bytes, bytes]:
         """Return head and content of an attempt; `content` is the body in its framing, as the client sent it."""
-        self._change_for(exchange, attempt, transcript)
+        asked = transcript.asked
+        if asked.streams or isinstance(asked, McpAsked):
+            self._change_for(exchange, attempt, transcript)
         transcript.is_sent = True
         body = transcript.body
         if body is None or body is self._body:
@@ -113,7 +114,7 @@ class Inspection:
 
     def sent(self, transcript: Transcript | None) -> None:
         """The request is on its way, and will not be sent again: keep no large body until its answer has come."""
-        if self._body is not None and len(self._body) > _KEPT_BYTES and not self._inspector.spec.content:
+        if self._body is not None and len(self._body) > KEPT_BYTES and not self._inspector.keeps_content:
             self._body = None
             if transcript is not None:
                 transcript.body = None

@@ -47,12 +47,12 @@ class Inspector:
     Reads the requests of one head, and says what can be done with them.
 
     `most_bytes` bounds the body that is collected; `is_signed` forbids any change to it; `is_guess`: only a body can tell.
-    `reroute` leads addresses in answers through the gateway.
+    `reroute` leads addresses in answers through the gateway. `keeps_content` and `tells_cost` are settings of the route.
     """
 
     __slots__ = (
-        "_coding", "_operation", "dialect", "heading", "host", "is_guess", "is_signed", "most_bytes", "pricer", "reroute",
-        "room", "spec",
+        "_coding", "_operation", "dialect", "heading", "host", "is_guess", "is_signed", "keeps_content", "most_bytes", "pricer",
+        "reroute", "room", "spec", "tells_cost",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +70,8 @@ class Inspector:
         self.most_bytes = min(most_bytes, _GUESS_BYTES) if is_guess else most_bytes
         self.pricer = pricer
         self.spec = spec
+        self.keeps_content = spec.content
+        self.tells_cost = spec.usage_on == "sidecar"
         self.room = room
         self.reroute = reroute
 

@@ -61,24 +61,24 @@ class Transcript:
     )  # fmt: skip
 
     def __init__(
-        self, inspector: "Inspector", attempt: "Attempt", asked: Asked, unread: str, now_ns: Callable[[], int]
-    ) -> None:
+        self, inspector: "Inspector", attempt: "Attempt", asked: Asked, unread: str, now_ns: Callable[[], int],
+        body: bytes | None = None,
+    ) -> None:  # fmt: skip
         self._inspector = inspector
         self._attempt = attempt
         self.asked = asked
         self.unread = unread
         self._now_ns = now_ns
+        self.body = body
+        self._patience_ns = _PATIENCE_NS
+        self._first_content_at = self.sent_bytes = 0
+        self.is_sent = False
         self._reader: Reader | None = None
         self._copy: CopyingReader | None = None
         self._decoder: Decoder | None = None
-        self._first_content_at = 0
-        self.body: bytes | None = None
+        self._waiting: list[bytes] | None = None
         self.removal: BodyEdit | None = None
         self.last: bytes | None = None
-        self.is_sent = False
-        self.sent_bytes = 0
-        self._patience_ns = _PATIENCE_NS
-        self._waiting: list[bytes] = []
         self.edits: tuple[str, ...] = ()
         self.skipped: tuple[str, ...] = ()
 
@@ -101,16 +101,17 @@ class Transcript:
 
     def answers(self, head: "ResponseHead") -> None:
         """The head of the answer has come: find who reads its body."""
+        inspector = self._inspector
         content_type, coding = head.media or (head.field(b"content-type"), head.field(b"content-encoding"))
         is_coded = bool(coding) and not is_identity(coding)
         if self.removal is not None and (is_coded or content_type[:17].lower() != "text/event-stream"):
             self.removal = None  # an error, or something that nothing can be taken out of
         try:
-            reader = self._inspector.dialect.reader(self.asked, head.status, content_type, Fields(head))
+            reader = inspector.dialect.reader(self.asked, head.status, content_type, Fields(head))
         except Exception:  # noqa: BLE001 - what a dialect makes of a head must not fail the call
             self._failed()
             return
-        if self._inspector.spec.content:
+        if inspector.keeps_content:
             reader = self._copy = CopyingReader(reader, content_type)
         self._reader = reader
         if is_coded:
@@ -125,19 +126,21 @@ class Transcript:
         Once the first content is there, a few short pieces are read together: each that comes alone finds a sleeping proxy,
         where everything that has to be called for it is cold and costs five times as much.
         """
+        waiting = self._waiting
         if self._first_content_at and len(data) < _SHORT_BYTES:
-            waiting = self._waiting
+            if waiting is None:
+                waiting = self._waiting = []
             waiting.append(data)
             if len(waiting) >= _MOST_WAITING:
-                self._read_waiting()
+                self._read_waiting(waiting)
             return
-        if self._waiting:
-            self._read_waiting()
+        if waiting:
+            self._read_waiting(waiting)
         self._read(data)
 
-    def _read_waiting(self) -> None:
-        data = b"".join(self._waiting)
-        self._waiting.clear()
+    def _read_waiting(self, waiting: list[bytes]) -> None:
+        data = b"".join(waiting)
+        waiting.clear()
         self._read(data)
 
     def _read(self, data: bytes) -> None:
@@ -173,14 +176,22 @@ class Transcript:
 
     def _end(self, data: bytes) -> None:
         """Read the last content of a body that came whole."""
-        if data:
-            self._waiting.append(data)
-        if self._waiting:
-            self._read_waiting()
         reader = self._reader
         if reader is None:
             return
+        if data and self._decoder is None and not self._waiting and len(data) <= _CHEAP_BYTES:
+            self._read_last(reader, data)  # a short body that came at once: the commonest case
+            return
+        if data:
+            self._waiting = [*(self._waiting or ()), data]
+        if self._waiting:
+            self._read_waiting(self._waiting)
+        self._read_last(self._reader or reader, b"")  # another one, where the first was stopped
+
+    def _read_last(self, reader: Reader, data: bytes) -> None:
         try:
+            if data:
+                reader.feed(data)
             reader.end()
         except Exception:  # noqa: BLE001 - as above
             self._failed()
@@ -204,16 +215,14 @@ class Transcript:
         if self.last is not None:
             self._end(self.last)
         elif self._waiting:
-            self._read_waiting()
-        reader, attempt, asked = self._reader, self._attempt, self.asked
+            self._read_waiting(self._waiting)
+        reader, asked, inspector = self._reader, self.asked, self._inspector
         answered = reader.answered if reader is not None else None
         unread = self.unread or ("unreadable" if answered is not None and answered.is_unreadable else "")
         at = self._first_content_at
-        first_content_s = (at - attempt.started_at) / 1e9 if at else 0.0
-        cost = None
-        if isinstance(asked, ModelAsked) and self._inspector.spec.usage_on == "sidecar":
-            cost = self._cost(asked, answered, started_ns)
-        content = self._content() if self._inspector.spec.content else None
+        first_content_s = (at - self._attempt.started_at) / 1e9 if at else 0.0
+        cost = self._cost(asked, answered, started_ns) if inspector.tells_cost and isinstance(asked, ModelAsked) else None
+        content = self._content() if inspector.keeps_content else None
         return Dialogue(asked, answered, first_content_s, cost, unread, self.edits, self.skipped, content)
 
     def _content(self) -> Content | None:

@@ -7,7 +7,7 @@ import msgspec
 from sidecar.dialects.dialect import Unreadable
 from sidecar.dialects.lenient import Lenient, count, size
 from sidecar.dialects.openai import errors
-from sidecar.dialects.openai.answered import OpenAiAnswered
+from sidecar.dialects.openai.answered import LONGEST, OpenAiAnswered
 from sidecar.dialects.openai.calls import ToolCalls
 from sidecar.dialects.openai.stencil import Stencil
 from sidecar.dialects.openai.usage import Told, usage
@@ -90,8 +90,11 @@ class ChatAnswer:
 
     def read(self, data: bytes) -> int:
         """Read one JSON text and return how many bytes of content it had; raises `Unreadable`."""
+        return self.understand(_CHUNK.decode(data))
+
+    def understand(self, chunk: _Chunk) -> int:
+        """Note what a chunk says, and return how many bytes of content it had."""
         answered = self.answered
-        chunk = _CHUNK.decode(data)
         if not answered.id or chunk.model != answered.model or chunk.service_tier:
             answered.tell(chunk.id, chunk.model, chunk.service_tier)
             answered.created = answered.created or count(chunk.created)
@@ -162,8 +165,30 @@ class ChatBody(ChatAnswer):
 
     def take(self, body: bytes) -> None:
         """Read the whole answer; raises `Unreadable`."""
-        self.read(body)
-        self.settle()
+        chunk = _CHUNK.decode(body)
+        choices = chunk.choices
+        if (
+            not choices
+            or len(choices) > 1
+            or (said := choices[0].message) is None
+            or said.tool_calls
+            or said.function_call is not None
+            or not _is_usual(chunk, choices[0])
+        ):
+            self.understand(chunk)
+            self.settle()
+            return
+        # One choice that calls nothing, as nearly always: the same without looking for all that is not there.
+        answered, reason = self.answered, choices[0].finish_reason
+        answered.id, answered.model = (chunk.id or "")[:LONGEST], (chunk.model or "")[:LONGEST]
+        answered.service_tier = (chunk.service_tier or "")[:LONGEST]
+        answered.created = count(chunk.created)
+        answered.finished[choices[0].index or 0] = reason = reason[:LONGEST] if reason else ""
+        if reason:
+            answered.finish_reasons.append(reason)
+        answered.content_bytes = _said_bytes(said)
+        if chunk.usage is not None:
+            answered.usage = usage(chunk.usage, self._provider)
 
 
 class ChatStream:
@@ -221,6 +246,13 @@ class ChatStream:
         self._answer.settle()
         answered = self.answered
         answered.is_ended = answered.is_ended or bool(answered.finish_reasons or answered.error_type)
+
+
+def _is_usual(chunk: _Chunk, choice: _Choice) -> bool:
+    """Whether an answer has nothing of what few have."""
+    return (
+        choice.delta is None and not choice.text and choice.usage is None and chunk.x_groq is None and chunk.error is _ABSENT
+    )
 
 
 def _said_bytes(said: _Said) -> int:

@@ -13,7 +13,7 @@ from sidecar.dialects.dialect import BodyEdit, Spoken
 from sidecar.model.errors import Refused
 from sidecar.model.exchange import Attempt
 from sidecar.traffic.chain import ask
-from sidecar.traffic.inspection import Inspection
+from sidecar.traffic.inspection import KEPT_BYTES, Inspection
 from sidecar.traffic.transcript import Transcript
 from sidecar.traffic.wire.answer import CONTINUE
 from sidecar.traffic.wire.body import content_of, reframed
@@ -106,22 +106,27 @@ class InspectedCall(Call):
 
     def _go(self, content: bytes, body: bytes | None) -> None:
         """Read the request, ask the policies, and send it; `body` is None where it is not all there."""
-        ready, exchange = self._ready, self.exchange
+        ready, exchange, inspection, collector = self._ready, self.exchange, self._inspection, self._collector
         assert ready is not None
         try:
-            self._inspection.begin(self._listener, exchange, body, self._collector.why if self._collector is not None else "")
+            inspection.begin(self._listener, exchange, body, "" if collector is None else collector.why)
             if ready.chain.admit is not None:
                 ask(ready.chain.admit, exchange)
             attempt = self._begin_attempt(ready)
             exchange.when_stopped(self.stop)
             if self.request.expects_continue and not self._continue_at:
                 self._continue_soon()
-            head, content = self._made(ready, attempt, content)
+            transcript = self._transcript
+            if transcript is None:
+                head = ready.head(exchange, attempt)
+            else:
+                head, content = inspection.made(ready, exchange, attempt, transcript, content)
         except Refused as refused:
             self.refuse(refused)
             return
         self._send(ready, head, content)
-        self._inspection.sent(self._transcript)
+        if len(content) > KEPT_BYTES:
+            inspection.sent(transcript)
 
     def _made(self, ready: Ready, attempt: Attempt, content: bytes) -> tuple[bytes, bytes]:
         """Head and content of an attempt, with the changes that policies and the sidecar itself make."""

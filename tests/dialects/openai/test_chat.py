@@ -26,8 +26,43 @@ def stream() -> ChatStream:
 
 def body(told: dict[str, Any]) -> OpenAiAnswered:
     answered = OpenAiAnswered()
-    ChatBody(answered, "openai").read(json.dumps(told).encode())
+    ChatBody(answered, "openai").take(json.dumps(told).encode())
     return answered
+
+
+WORDS = st.sampled_from([None, "", "w", "\u00e4", "x" * 300])
+CALLS = st.sampled_from([None, [], [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]])
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.one_of(WORDS, st.just([{"type": "text", "text": "ab"}])), "reasoning": WORDS, "refusal": WORDS, "tool_calls": CALLS,
+        "function_call": st.sampled_from([None, {"name": "f", "arguments": "{"}]), "audio": st.sampled_from([None, {"transcript": "hi"}]),
+    },
+)  # fmt: skip
+USAGES = st.sampled_from([None, {}, {"prompt_tokens": 7, "completion_tokens": 3}])
+CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.sampled_from([None, 0, 3]), "message": MESSAGES, "delta": st.one_of(st.none(), MESSAGES), "text": WORDS,
+        "finish_reason": WORDS, "usage": USAGES,
+    },
+)  # fmt: skip
+ANSWERS = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICES, max_size=2)},
+    optional={
+        "id": WORDS, "model": WORDS, "created": st.sampled_from([None, 5, -1]), "service_tier": WORDS, "usage": USAGES,
+        "error": st.sampled_from([None, {"message": "no", "type": "t"}]), "x_groq": st.sampled_from([None, {"usage": {"prompt_tokens": 9}}]),
+    },
+)  # fmt: skip
+
+
+@given(ANSWERS)
+def test_a_whole_answer_says_what_reading_it_as_a_chunk_says(told: dict[str, Any]) -> None:
+    answered = OpenAiAnswered()
+    reader = ChatBody(answered, "openai")
+    reader.read(json.dumps(told).encode())
+    reader.settle()
+    assert body(told) == answered
 
 
 @pytest.mark.parametrize(
