@@ -7,6 +7,11 @@ as output, Gemini beside it). A dialect sorts them out once, here, and nobody af
 
 from dataclasses import dataclass
 
+NONSENSE = "nonsense"
+"""The doubt of a usage in which a number can be no count: negative, or above what anybody counts."""
+CONTRADICTION = "contradiction"
+"""The doubt of a usage whose parts and totals do not fit each other."""
+
 
 @dataclass(slots=True)
 class Usage:
@@ -15,7 +20,8 @@ class Usage:
 
     `input_tokens` and `output_tokens` are what no other class names. `cache_write_tokens` are writes whose lifetime nobody
     told. `web_searches` and `tool_uses` count server-side work that is billed by the call. `input_characters`,
-    `output_characters` and `billed_seconds` serve those who bill by these.
+    `output_characters` and `billed_seconds` serve those who bill by these. `doubt` is `NONSENSE` or `CONTRADICTION` where what
+    was told cannot be so, "" otherwise: the counts are then what is left of it, and nothing that is reckoned from them is exact.
     """
 
     input_tokens: int = 0
@@ -39,6 +45,7 @@ class Usage:
     input_characters: int = 0
     output_characters: int = 0
     billed_seconds: float = 0.0
+    doubt: str = ""
 
     @property
     def cache_read_total(self) -> int:

@@ -2,7 +2,7 @@ from dataclasses import fields
 
 from sidecar.model.usage import Usage
 
-NOT_TOKENS = {"web_searches", "tool_uses", "input_characters", "output_characters", "billed_seconds"}
+NOT_TOKENS = {"web_searches", "tool_uses", "input_characters", "output_characters", "billed_seconds", "doubt"}
 
 
 def test_every_class_of_tokens_counts_in_exactly_one_total() -> None:
