@@ -19,34 +19,32 @@ import asyncio
 import logging
 import os
 import random
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sidecar.model.authority import bracketed
 from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.model.facts import CommandFinished, ExchangeFinished, Mode
 from sidecar.model.trace import RANDOM, SAMPLED, format_traceparent, new_span_id, new_trace_id, parse_traceparent
+from sidecar.terminal.around import SIDECAR_FAILED, Around, say
 from sidecar.terminal.calls import Calls
 from sidecar.terminal.environment import as_read, corporate, pointed_at
-from sidecar.terminal.foreground import Foreground, in_foreground
+from sidecar.terminal.foreground import Foreground
 from sidecar.terminal.launch import NOT_EXECUTABLE, NOT_FOUND
 from sidecar.terminal.screen import Screen
-from sidecar.terminal.signals import Caught, Signals
 
 if TYPE_CHECKING:
     from sidecar.app import App
     from sidecar.config import Config
     from sidecar.runtime.components import Declared
 
-HELP = "run a command with a sidecar around it"
+__all__ = ["HELP", "SIDECAR_FAILED", "Wrapped", "arguments", "around", "run"]
 
-SIDECAR_FAILED = 125
-"""The exit code where the sidecar itself failed, as env, nice and timeout have it."""
+HELP = "run a command with a sidecar around it"
 
 _FREE = "127.0.0.1:0"
 
@@ -61,7 +59,6 @@ service:
 """
 
 _DRAIN = "1s"
-_ENDING = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 _NO_ERRORS = {"", "client_gone"}  # whoever hangs up has what it wanted
 
 
@@ -78,71 +75,42 @@ def run(arguments: argparse.Namespace) -> int:
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        _say("sidecar exec: which command? As in: sidecar exec -- python agent.py")
+        say("sidecar exec: which command? As in: sidecar exec -- python agent.py")
         return 2
     logging.basicConfig(level=logging.WARNING, format="sidecar exec: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        wrapped = Wrapped(command, arguments.config, os.environ, runner.get_loop())
-        with Signals(wrapped.hear, in_foreground=in_foreground) as signals:  # before anything can start a thread
-            return runner.run(wrapped.run(signals.before))
+        return Wrapped(command, arguments.config, os.environ, runner.get_loop()).main(runner)
 
 
-class Wrapped:
+class Wrapped(Around):
     """One command with its sidecar, from start to summary."""
+
+    called, built_in = "sidecar exec", _BUILT_IN
 
     def __init__(
         self, command: Sequence[str], config: str | None, environ: Mapping[str, str], loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._command = command
-        self._config = config
-        self._environ = environ
-        self._loop = loop
+        super().__init__(command, config, environ, loop)
         self._calls = Calls()
-        self._foreground: Foreground | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._code: int | None = None
         self._descriptors: int | None = None
-
-    def hear(self, caught: Caught) -> None:
-        """Take a signal, in whatever thread it was caught."""
-        self._loop.call_soon_threadsafe(self._obey, caught)
-
-    def _obey(self, caught: Caught) -> None:
-        """Signals are the command's; before it has started and after it has ended, those that end things end us."""
-        if self._foreground is not None:
-            self._foreground.pass_on(caught)
-        elif caught.number in _ENDING and self._task is not None:
-            self._code = 128 + caught.number if self._code is None else self._code
-            self._task.cancel()
+        self._traceparent = _traceparent(environ)
 
     async def run(self, blocked: frozenset[int]) -> int:
-        """Start the sidecar, run the command with this signal mask, stop the sidecar, and tell what it saw."""
-        self._task = asyncio.current_task()
-        traceparent = _traceparent(self._environ)
-        try:
-            async with self._sidecar() as app:
-                self._foreground = Foreground(
-                    self._command, self._surroundings(app, traceparent), blocked=blocked, descriptors=self._descriptors
-                )
-                started_ns = app.runtime.clock.wall_ns()
-                try:
-                    self._code = await self._foreground.run()
-                finally:
-                    self._foreground = None
-                self._finish_trace(app, traceparent, started_ns, self._code)
-        except asyncio.CancelledError:
-            if self._code is None:
-                raise
-        except ConfigInvalid as invalid:
-            for fault in invalid.faults:
-                _say(f"sidecar exec: {fault}")
-            return SIDECAR_FAILED
-        except OSError as error:
-            _say(f"sidecar exec: the sidecar failed: {error}")
-            return SIDECAR_FAILED
-        assert self._code is not None
-        self._tell(traceparent)
-        return self._code
+        """Do the work, and tell what the sidecar saw, unless it failed itself."""
+        code = await super().run(blocked)
+        if self.code is not None:
+            self._tell()
+        return code
+
+    async def work(self, blocked: frozenset[int]) -> None:
+        async with self._sidecar() as app:
+            self.foreground = Foreground(self.command, self._surroundings(app), blocked=blocked, descriptors=self._descriptors)
+            started_ns = app.runtime.clock.wall_ns()
+            try:
+                self.code = await self.foreground.run()
+            finally:
+                self.foreground = None
+            self._finish_trace(app, started_ns, self.code)
 
     @asynccontextmanager
     async def _sidecar(self) -> AsyncIterator["App"]:
@@ -150,13 +118,13 @@ class Wrapped:
         from sidecar.runtime.descriptors import raise_limit
         from sidecar.runtime.runtime import Runtime
 
-        read, theirs = self._read(), corporate(self._environ)
+        read, theirs = self.read(), corporate(self.environ)
         if theirs:
             whose = f"{', '.join(theirs)} says" if read.traffic.proxy.url is None else "traffic.proxy of the config says"
-            _say(f"sidecar exec: calls go on as {whose}")
-        config = around(read, agent=_agent(self._command, self._environ), by_environment=bool(theirs))
+            say(f"sidecar exec: calls go on as {whose}")
+        config = around(read, agent=_agent(self.command, self.environ), by_environment=bool(theirs))
         self._descriptors = raise_limit(descriptors_of(config))
-        runtime = Runtime(environ=as_read(self._environ))
+        runtime = Runtime(environ=as_read(self.environ))
         runtime.bus.listen((ExchangeFinished,), self._count)
         app = App(config, runtime=runtime, has_admin=False)
         try:
@@ -166,35 +134,23 @@ class Wrapped:
         finally:
             await app.stop()
 
-    def _read(self) -> "Config":
-        from sidecar.config import load, parse
-
-        if self._config is not None:
-            return load(self._config, environ=self._environ)
-        if not any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in self._environ):
-            logging.getLogger("sidecar.telemetry").setLevel(logging.CRITICAL)  # nobody has said that there is a backend
-        grpc = self._environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc"
-        return parse(
-            _BUILT_IN.format(exporter="otlp_grpc" if grpc else "otlp_http"), source="built-in config", environ=self._environ
-        )
-
-    def _surroundings(self, app: "App", traceparent: str) -> dict[str, str]:
+    def _surroundings(self, app: "App") -> dict[str, str]:
         listeners = [endpoint for path, endpoint in app.endpoints.items() if path.startswith("traffic.listeners.")]
         receivers = [endpoint for path, endpoint in app.endpoints.items() if path.endswith(".protocols.http")]
         return pointed_at(
-            self._environ,
+            self.environ,
             proxy=f"http://127.0.0.1:{listeners[0][1]}",
             otlp=f"http://localhost:{receivers[0][1]}" if receivers else "",
-            traceparent=traceparent,
+            traceparent=self._traceparent,
         )
 
-    def _finish_trace(self, app: "App", traceparent: str, started_ns: int, code: int) -> None:
+    def _finish_trace(self, app: "App", started_ns: int, code: int) -> None:
         """Tell the span that the command's own have as their parent, unless that one is our caller's."""
-        root = parse_traceparent(traceparent.encode())
-        if traceparent == self._environ.get("TRACEPARENT") or root is None:
+        root = parse_traceparent(self._traceparent.encode())
+        if self._traceparent == self.environ.get("TRACEPARENT") or root is None:
             return
-        runtime, command = app.runtime, self._command[0]
-        agent = _agent(self._command, self._environ)
+        runtime, command = app.runtime, self.command[0]
+        agent = _agent(self.command, self.environ)
         runtime.bus.publish(
             CommandFinished(
                 started_ns=started_ns, ended_ns=runtime.clock.wall_ns(), trace_id=root.trace_id, span_id=root.parent_id,
@@ -211,13 +167,13 @@ class Wrapped:
             received_bytes=fact.response_bytes,
         )
 
-    def _tell(self, traceparent: str) -> None:
-        lines = [f"sidecar exec: {self._calls.headline()}, trace {traceparent.split('-')[1]}"]
+    def _tell(self) -> None:
+        lines = [f"sidecar exec: {self._calls.headline()}, trace {self._traceparent.split('-')[1]}"]
         if self._calls.total.calls and sys.stderr is not None:
-            lines += self._calls.table(Screen.of(sys.stderr, self._environ))
-        elif self._code not in (NOT_FOUND, NOT_EXECUTABLE):
+            lines += self._calls.table(Screen.of(sys.stderr, self.environ))
+        elif self.code not in (NOT_FOUND, NOT_EXECUTABLE):
             lines.append("Does the command obey HTTP_PROXY and HTTPS_PROXY, and does NO_PROXY leave something to see?")
-        _say(*lines)
+        say(*lines)
 
 
 def around(config: "Config", *, agent: str, by_environment: bool = False) -> "Config":
@@ -281,13 +237,3 @@ def _destination(fact: ExchangeFinished) -> str:
     if fact.mode is Mode.CONNECT:
         return f"{host}:{fact.port} (tunnel)"
     return fact.route or (f"{fact.scheme}://{host}:{fact.port}" if host else "(no destination)")
-
-
-def _say(*lines: str) -> None:
-    """Write to standard error, if our caller has left it open and somebody reads it: the command's code counts in any case."""
-    if sys.stderr is None:
-        return
-    try:
-        os.write(sys.stderr.fileno(), "".join(f"{line}\n" for line in lines).encode(sys.stderr.encoding, "replace"))
-    except OSError:
-        pass

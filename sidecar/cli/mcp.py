@@ -4,12 +4,14 @@ Start an MCP server over stdio with a sidecar between it and its client.
     sidecar mcp -- npx -y @modelcontextprotocol/server-filesystem /data
     sidecar mcp --config sidecar.yaml --name files -- python server.py
 
-It stands in a client's configuration in the place of the server's command. Messages pass both ways byte for byte; each request
-of the client is a call with a span of its own. With --config, the policies of the route whose upstream is `stdio/NAME` are asked
-about it, and the spans go where the config's pipelines lead; its ports stay closed. Without, spans go where
+It stands in a client's configuration in the place of the server's command. Messages pass both ways byte for byte, but for the
+trace context that is written into `params._meta` of requests (not with `trace_in_meta: false`, nor with OTEL_SDK_DISABLED); each
+request of the client is a call with a span of its own. With --config, the policies of the route whose upstream is `stdio/NAME`
+are asked about it, and the spans go where the config's pipelines lead; its ports stay closed. Without, spans go where
 OTEL_EXPORTER_OTLP_ENDPOINT says. Standard output belongs to the protocol, whatever else there is to say goes to standard error.
 
-When the client closes standard input, the server's is closed too; if it does not end by that, it gets SIGTERM and then SIGKILL.
+When the client closes standard input, the server's is closed too, behind what policies still hold. Calls that wait for an answer
+then get it, within a minute; a server that has nothing more to answer and does not end gets SIGTERM and then SIGKILL.
 Signals are passed on to the server. The exit code is the server's, 128 + n where signal n ended it, 127 where it was not found,
 126 where it could not be run, and 125 where the sidecar itself failed.
 """
@@ -19,16 +21,15 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sidecar.model.errors import ConfigInvalid
-from sidecar.terminal.foreground import Foreground, in_foreground
-from sidecar.terminal.signals import Caught, Signals
+from sidecar.terminal.around import SIDECAR_FAILED, Around, say
+from sidecar.terminal.foreground import Foreground
+from sidecar.terminal.signals import Caught
 
 if TYPE_CHECKING:
     from sidecar.app import App
@@ -37,18 +38,23 @@ if TYPE_CHECKING:
     from sidecar.traffic.stdio.pipe import Pipe
     from sidecar.traffic.stdio.relay import Relay
 
+__all__ = [
+    "ANSWERS_S", "GRACE_S", "HELP", "LAST_WORDS_S", "READY_S", "SIDECAR_FAILED", "Served", "arguments", "around", "run",
+]  # fmt: skip
+
 HELP = "start an MCP server over stdio with a sidecar before it"
 
-SIDECAR_FAILED = 125
-"""The exit code where the sidecar itself failed, as env, nice and timeout have it."""
+ANSWERS_S = 60.0
+"""How long calls may wait for their answer, and policies hold them, when the client has nothing more to say."""
 
 GRACE_S = 5.0
 """How long a server may take to end when its input is closed, and again after SIGTERM; SDKs of clients wait for two seconds."""
 
 LAST_WORDS_S = 1.0
 """How long what a server has left running may keep its output open."""
+READY_S = 2.0
+"""How long exporters may take to start when the server has ended already."""
 _TICK_S = 0.1
-_ENDING = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
 _BUILT_IN = """
 receivers: {{traffic: {{}}}}
@@ -71,14 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        print("sidecar mcp: which server? As in: sidecar mcp -- npx -y some-server", file=sys.stderr)
+        say("sidecar mcp: which server? As in: sidecar mcp -- npx -y some-server")
         return 2
     name = arguments.name or Path(command[0]).name
     logging.basicConfig(level=logging.WARNING, format="sidecar mcp: %(message)s")
     with _Protocol() as protocol, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        served = Served(command, name, arguments.config, os.environ, runner.get_loop(), protocol.reads, protocol.writes)
-        with Signals(served.hear, in_foreground=in_foreground) as signals:  # before anything can start a thread
-            return runner.run(served.run(signals.before))
+        client = (protocol.reads, protocol.writes)
+        return Served(command, name, arguments.config, os.environ, runner.get_loop(), *client).main(runner)
 
 
 class _Protocol:
@@ -104,8 +109,10 @@ class _Protocol:
             os.set_blocking(standard, blocking)
 
 
-class Served:
+class Served(Around):
     """One server with its client, from start to end; `reads` and `writes` are the descriptors of the client."""
+
+    called, built_in = "sidecar mcp", _BUILT_IN
 
     def __init__(
         self,
@@ -117,73 +124,32 @@ class Served:
         reads: int,
         writes: int,
     ) -> None:
-        self._command = command
+        super().__init__(command, config, environ, loop)
         self._name = name
-        self._config = config
-        self._environ = environ
-        self._loop = loop
         self._client: tuple[int, ...] = (reads, writes)
-        self._foreground: Foreground | None = None
-        self._task: asyncio.Task[Any] | None = None
         self._ladder: asyncio.Task[None] | None = None
-        self._code: int | None = None
 
-    def hear(self, caught: Caught) -> None:
-        """Take a signal, in whatever thread it was caught."""
-        self._loop.call_soon_threadsafe(self._obey, caught)
-
-    def _obey(self, caught: Caught) -> None:
-        """Signals are the server's; before it has started and after it has ended, those that end things end us."""
-        if self._foreground is not None:
-            self._foreground.pass_on(caught)
-        elif caught.number in _ENDING and self._task is not None:
-            self._code = 128 + caught.number if self._code is None else self._code
-            self._task.cancel()
-
-    async def run(self, blocked: frozenset[int]) -> int:
-        """Start sidecar and server, carry what passes, and end both; returns the exit code."""
-        self._task = asyncio.current_task()
+    async def work(self, blocked: frozenset[int]) -> None:
+        """Start sidecar and server, carry what passes, and end both."""
         try:
             async with self._sidecar() as app:
                 await self._serve(app, blocked)
-        except asyncio.CancelledError:
-            if self._code is None:
-                raise
-        except ConfigInvalid as invalid:
-            for fault in invalid.faults:
-                print(f"sidecar mcp: {fault}", file=sys.stderr)
-            return SIDECAR_FAILED
-        except OSError as error:
-            print(f"sidecar mcp: the sidecar failed: {error}", file=sys.stderr)
-            return SIDECAR_FAILED
         finally:
             for descriptor in self._client:
                 os.close(descriptor)
-        assert self._code is not None
-        return self._code
 
     @asynccontextmanager
     async def _sidecar(self) -> AsyncIterator["App"]:
         from sidecar.app import App
         from sidecar.runtime.runtime import Runtime
 
-        app = App(around(self._read(), server=self._name), runtime=Runtime(environ=dict(self._environ)), has_admin=False)
+        app = App(around(self.read(), server=self._name), runtime=Runtime(environ=dict(self.environ)), has_admin=False)
         try:
             await app.start()
             yield app
+            await _ready(app)
         finally:
             await app.stop()
-
-    def _read(self) -> "Config":
-        from sidecar.config import load, parse
-
-        if self._config is not None:
-            return load(self._config, environ=self._environ)
-        if not any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in self._environ):
-            logging.getLogger("sidecar.telemetry").setLevel(logging.CRITICAL)  # nobody has said that there is a backend
-        grpc = self._environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc"
-        exporter = "otlp_grpc" if grpc else "otlp_http"
-        return parse(_BUILT_IN.format(exporter=exporter), source="built-in config", environ=self._environ)
 
     async def _serve(self, app: "App", blocked: frozenset[int]) -> None:
         """Carry what passes until the server has ended, and its last words after that."""
@@ -197,7 +163,7 @@ class Served:
         self._client = ()
         client.other, server.other = server, client
         relay = listener.relay(client.write, server.write)
-        foreground = Foreground(self._command, self._environ, blocked=blocked, stdin=its_input, stdout=its_output)
+        foreground = Foreground(self.command, self.environ, blocked=blocked, stdin=its_input, stdout=its_output)
         running = asyncio.create_task(foreground.run(), name="the server")
         ticking = asyncio.create_task(_tick(listener, relay), name="deadlines of calls over stdio")
         try:
@@ -206,13 +172,13 @@ class Served:
             finally:
                 os.close(its_input)
                 os.close(its_output)
-            self._foreground = foreground
+            self.foreground = foreground
             await self._connect(relay, client, server)
-            self._code = await running
-            self._foreground = None
+            self.code = await running
+            self.foreground = None
             await self._last_words(relay, server)
         finally:
-            self._foreground = None
+            self.foreground = None
             tasks = [task for task in (running, ticking, self._ladder) if task is not None]
             for task in tasks:
                 task.cancel()
@@ -228,9 +194,8 @@ class Served:
 
     async def _connect(self, relay: "Relay", client: "Pipe", server: "Pipe") -> None:
         def client_ended() -> None:
-            relay.client_ends()
-            server.close_writing()
-            self._wait_for_end()
+            relay.client_ends(server.close_writing)
+            self._wait_for_end(relay, server)
 
         def client_lost() -> None:
             relay.client_is_gone()
@@ -242,16 +207,31 @@ class Served:
         await server.open()
         await client.open()
 
-    def _wait_for_end(self) -> None:
-        if self._ladder is None and self._foreground is not None:
-            self._ladder = asyncio.create_task(_end(self._foreground), name="the end of the server")
+    def _wait_for_end(self, relay: "Relay", server: "Pipe") -> None:
+        if self._ladder is None and self.foreground is not None:
+            self._ladder = asyncio.create_task(_end(relay, server, self.foreground), name="the end of the server")
 
 
-async def _end(foreground: Foreground) -> None:
-    """The ladder: a server that does not end by itself is asked to, and then made to."""
+async def _end(relay: "Relay", server: "Pipe", foreground: Foreground) -> None:
+    """The ladder: a server that has nothing more to answer, and does not end by itself, is asked to, and then made to."""
+    try:
+        async with asyncio.timeout(ANSWERS_S):
+            while relay.is_awaited:  # noqa: ASYNC110 - answers come in many ways; no event is worth it
+                await asyncio.sleep(_TICK_S)
+    except TimeoutError:
+        server.close_writing()
     for number in (signal.SIGTERM, signal.SIGKILL):
         await asyncio.sleep(GRACE_S)
         foreground.pass_on(Caught(number, by_kernel=False))
+
+
+async def _ready(app: "App") -> None:
+    """Wait for the exporters, within a bound: a session may be over before there is anything that takes its spans."""
+    try:
+        async with asyncio.timeout(READY_S):
+            await app.ready()
+    except TimeoutError:
+        pass  # the spans are lost, which is logged
 
 
 async def _tick(listener: "StdioListener", relay: "Relay") -> None:
@@ -277,4 +257,5 @@ def around(config: "Config", *, server: str) -> "Config":
         if kept:
             pipelines[name] = replace(pipeline, receivers=kept)
     components = {**config.components, "traffic.listeners": {"mcp_stdio": declared}}
-    return replace(config, components=components, service=replace(config.service, pipelines=pipelines))
+    prices = replace(config.prices, genai_prices=False)  # nobody is asked for a price: it would be read for nothing
+    return replace(config, components=components, service=replace(config.service, pipelines=pipelines), prices=prices)

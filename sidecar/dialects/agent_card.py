@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.dialects.dialect import Unreadable
-from sidecar.dialects.jsonrpc import MOST_TEXT, NOTHING, members, text
+from sidecar.dialects.jsonrpc import MOST_TEXT, NOTHING, is_text, members, text
 from sidecar.dialects.splice import find
 
 MOST_INTERFACES = 64
@@ -66,6 +66,9 @@ class _Card(msgspec.Struct, gc=False, rename={"transport": "preferredTransport",
     transport: Raw = NOTHING
     transport_: Raw = NOTHING
     signatures: Raw = NOTHING
+    name: Raw = NOTHING
+    skills: Raw = NOTHING
+    capabilities: Raw = NOTHING
 
 
 class _Interface(msgspec.Struct, gc=False, rename={"binding": "protocolBinding", "binding_": "protocol_binding"}):
@@ -82,11 +85,12 @@ _interfaces = msgspec.json.Decoder(list[Raw]).decode
 _Place = tuple[int, int]
 
 
-def rewrite(body: bytes, address: Address, within: tuple[str, ...] = ()) -> Rewritten:
+def rewrite(body: bytes, address: Address, within: tuple[str, ...] = (), *, is_certain: bool = True) -> Rewritten:
     """
     Return a card with the agent's addresses replaced; `within` is where it stands in the body (`("result",)` of JSON-RPC).
 
-    Raises `Unreadable` for what is no card: no JSON object, or more than `MOST_INTERFACES` interfaces in one list.
+    Raises `Unreadable` for what is no card: no JSON object, or more than `MOST_INTERFACES` interfaces in one list; and, where
+    nobody is certain that it is one, for an object without the name, skills and capabilities that every card has.
     """
     at = find(body, within)
     if at is None:
@@ -96,6 +100,8 @@ def rewrite(body: bytes, address: Address, within: tuple[str, ...] = ()) -> Rewr
         read = _card(card)
     except (ValueError, RecursionError):
         raise Unreadable("no JSON object") from None
+    if not is_certain and not (is_text(read.name) and bytes(read.skills)[:1] == b"[" and bytes(read.capabilities)[:1] == b"{"):
+        raise Unreadable("no card of an agent")
     if bytes(read.signatures) not in _NONE:
         return Rewritten(body, is_signed=True)
     moved: list[tuple[_Place, bytes]] = []

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from sidecar.dialects.dialect import Unreadable
 from sidecar.model.answered import Answered
@@ -12,6 +12,15 @@ MOST_BYTES = 64 << 20
 MOST_PARTS = 1 << 17
 """Objects and lists of one answer: each that is taken apart holds the loop for some microseconds; real ones have hundreds."""
 _FEW_BYTES = 1 << 17
+_FREE_BYTES = 1 << 16  # of an answer, which need no room: nearly all are no longer
+
+
+class Space(Protocol):
+    """Memory that all calls share."""
+
+    def take(self, count: int) -> bool: ...
+
+    def give_back(self, count: int) -> None: ...
 
 
 class WholeBody(Generic[A]):
@@ -21,23 +30,32 @@ class WholeBody(Generic[A]):
     `read` gets the whole body, once, at the end, and fills `answered` in; it may raise a `ValueError` (`Unreadable`, and the
     errors of msgspec and json are such) or run out of stack: then, above `most_bytes`, and with more than `MOST_PARTS` parts,
     the answer is unreadable. An empty body is not read: it says nothing, and that is no fault.
+
+    Who has set a `space` calls `drop` when the answer is over, however it ended. Where there is no room in it the answer is
+    unreadable too, and `has_room` False.
     """
 
-    __slots__ = ("_most_bytes", "_pieces", "_read", "_size", "answered")
+    __slots__ = ("_most_bytes", "_pieces", "_read", "_size", "_taken", "answered", "has_room", "space")
 
     def __init__(self, answered: A, read: Callable[[bytes], None], most_bytes: int = MOST_BYTES) -> None:
         self.answered: A = answered
         self._read = read
         self._most_bytes = most_bytes
         self._pieces: bytes | bytearray = b""  # the first piece is kept as it is: mostly it is all there is
-        self._size = 0
+        self._size = self._taken = 0
+        self.space: Space | None = None
+        self.has_room = True
 
     def feed(self, data: bytes) -> None:
         """Keep the next bytes, unless they are too many."""
         self._size += len(data)
-        if self._size > self._most_bytes:
+        if self._size > self._most_bytes or not self.has_room:
             self.answered.is_unreadable = True
-            self._pieces = b""
+            self.drop()
+        elif self._size - self._taken > _FREE_BYTES and self.space is not None and not self._take(self.space):
+            self.has_room = False
+            self.answered.is_unreadable = True
+            self.drop()
         elif not self._pieces:
             self._pieces = data
         elif type(self._pieces) is bytearray:
@@ -45,6 +63,20 @@ class WholeBody(Generic[A]):
         else:
             self._pieces = bytearray(self._pieces)
             self._pieces += data
+
+    def _take(self, space: Space) -> bool:
+        more = self._size - self._taken
+        if not space.take(more):
+            return False
+        self._taken += more
+        return True
+
+    def drop(self) -> None:
+        """Keep nothing, and give back what was taken of the space; harmless when called twice."""
+        self._pieces = b""
+        if self._taken and self.space is not None:
+            self.space.give_back(self._taken)
+            self._taken = 0
 
     def end(self) -> None:
         """Read what has come; the answer has ended, readable or not."""

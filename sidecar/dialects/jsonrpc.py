@@ -19,6 +19,8 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.dialects.dialect import Unreadable
+from sidecar.dialects.lenient import is_crowded
+from sidecar.dialects.unfinished import finished
 from sidecar.model.errors import Refused
 
 MOST_TEXT = 256
@@ -36,9 +38,13 @@ The last of the band that is left to implementations (-32000 to -32019, https://
 2026-07-28); SDKs of MCP use -32000 to -32002 of it and A2A -32001 to -32009.
 """
 
+_LONGEST_KEY = 8 * 1024  # bytes; a longer id is nobody's
+
 NOTHING = Raw(b"")
 """A member that is not there."""
 
+_ESCAPE_BYTES = 6
+_PER_CHARACTER = 2 * _ESCAPE_BYTES  # bytes, at most: one for each half of a pair
 _WHITE = b" \t\r\n"
 _QUOTE = b'"'
 
@@ -86,7 +92,8 @@ def described(body: bytes) -> tuple[Message, int]:
     """
     Return the message that a body is about and how many messages it holds; of a batch it is the first request, else the first.
 
-    Raises `Unreadable` for what is no message, an empty batch, and a batch of more than `MOST_OBJECTS`.
+    Raises `Unreadable` for what is no message, an empty batch, a batch of more than `MOST_OBJECTS`, and a body whose bulk are
+    brackets and names.
     """
     found = messages(body)
     for message in found:
@@ -97,11 +104,16 @@ def described(body: bytes) -> tuple[Message, int]:
 
 def messages(body: bytes) -> list[Message]:
     """Return the messages of a body, which are several in a batch; raises as `described`."""
+    if is_crowded(body):
+        raise Unreadable("more lists and objects than anybody means")
     try:
         if body[:1] == b"{":
             return [_one(body)]
-        if body.lstrip(_WHITE)[:1] != b"[":
+        begin = body.lstrip(_WHITE)[:1]
+        if begin == b"{":
             return [_one(body)]
+        if begin != b"[":  # a long text would be decoded before anybody said that it is no object
+            raise Unreadable("no JSON-RPC message")
         if body.count(b"{") > MOST_OBJECTS:
             raise Unreadable(f"the batch has more than {MOST_OBJECTS} objects")
         found = _several(body)
@@ -116,7 +128,7 @@ def messages(body: bytes) -> list[Message]:
 
 def members(raw: Raw | bytes, decoder: "msgspec.json.Decoder[S]", nothing: S) -> S:
     """Read an object whose members are all `Raw`; `nothing` where it is no object, or cannot be read."""
-    if not raw:
+    if not raw or memoryview(raw)[0] != 0x7B:  # a long text would be decoded before anybody said that it is no object
         return nothing
     try:
         return decoder.decode(raw)
@@ -152,7 +164,7 @@ def key(raw: Raw | bytes) -> int | float | str | None:
 
     `1` and `"1"` are two ids, `"a"` and `"\\u0061"` are one.
     """
-    if not raw:
+    if not raw or memoryview(raw).nbytes > _LONGEST_KEY or memoryview(raw)[0] in b"{[":
         return None
     try:
         decoded = msgspec.json.decode(raw)
@@ -207,8 +219,10 @@ def _clean(value: Any) -> Any:
 
 def _escaped(value: bytes, most: int) -> str:
     """A string with escapes; one that is no Unicode, as with half a surrogate pair, is nobody's name."""
-    try:
-        decoded = msgspec.json.decode(value, type=str)
-    except (ValueError, RecursionError):
-        return ""
-    return decoded[:most]
+    longest = _PER_CHARACTER * (most + 1)
+    for end in (longest, longest - _ESCAPE_BYTES):  # the first may end between the halves of a pair
+        try:
+            return msgspec.json.decode(value if len(value) <= longest else finished(value[:end]), type=str)[:most]
+        except (ValueError, RecursionError):
+            pass
+    return ""

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from sidecar.dialects.bodies import WholeBody
+from sidecar.dialects.bulk import bulk_in, weighed
 from sidecar.dialects.dialect import BodyEdit, Change, Clamp, Heading, IncludeUsage, Reader, Spoken, Unreadable
+from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, Lists, count, size
 from sidecar.dialects.ndjson import Lines
 from sidecar.dialects.openai.content import message_of, prompts_of
@@ -38,6 +40,7 @@ _OPERATIONS = {
 }
 _MEASURES = ("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 _BOUND = ("options", "num_predict")
+_LONG = ("messages", "prompt", "system", "input", "images", "tools")
 _MOST_TEXT = 256
 _MOST_MESSAGE = 512
 _MOST_CALLS = 128
@@ -79,6 +82,11 @@ class _Request(msgspec.Struct, gc=False):
     options: _Options | None = None
     tools: msgspec.Raw = msgspec.Raw(b"")
     format: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = msgspec.Raw(b"")
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    system: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = msgspec.Raw(b"")
+    images: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -103,7 +111,7 @@ class _Line(msgspec.Struct, gc=False):
     error: str | _Failure | None = None
 
 
-_request = Lenient(_Request).decode
+_request = Lenient(_Request).skim
 _tools = Lists(_Call).read
 _line = Lenient(_Line).decode
 
@@ -128,7 +136,7 @@ def request(operation: str, heading: Heading, body: bytes) -> Asked:
     if stops:
         found.append(("stop_sequences", tuple(stop[:_MOST_TEXT] for stop in stops[:_MOST_STOPS])))
     tools = _tools(bytes(told.tools))
-    return ModelAsked(
+    asked = ModelAsked(
         name,
         operation,
         operation != "embeddings" and told.stream is not False,
@@ -140,6 +148,8 @@ def request(operation: str, heading: Heading, body: bytes) -> Asked:
         output_type="json" if bytes(told.format) not in (b"", b'""', b"null") else "",
         unbounded=() if tools is not None else ("unread",),
     )
+    bulk = {each: getattr(told, each) for each in _LONG}
+    return weighed(asked, body, **bulk)
 
 
 def reader(asked: Asked, status: int, content_type: str, fields: Mapping[str, str]) -> Reader:
@@ -199,7 +209,11 @@ def _take(answered: OllamaAnswered, told: _Line) -> None:
         _fail(answered, told, "error")
     if told.prompt_eval_count is not None or told.eval_count is not None:
         # A prompt that lies in the cache as a whole is not counted at all.
-        answered.usage = Usage(input_tokens=count(told.prompt_eval_count), output_tokens=count(told.eval_count))
+        answered.usage = Usage(
+            input_tokens=count(told.prompt_eval_count),
+            output_tokens=count(told.eval_count),
+            doubt=nonsense(told.prompt_eval_count, told.eval_count),
+        )
     if told.done:
         answered.is_ended = True
         if told.done_reason:
@@ -251,7 +265,7 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
         raise Unreadable("a call of Ollama has no place for it")
     if 0 < asked.max_tokens <= change.max_tokens:
         return body
-    return put(body, _BOUND, b"%d" % change.max_tokens)
+    return put(body, _BOUND, b"%d" % change.max_tokens, bulk_in(asked))
 
 
 def takes_out(asked: Asked, change: Change) -> BodyEdit | None:

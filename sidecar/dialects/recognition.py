@@ -2,7 +2,8 @@
 Which dialect a request is in: the one that the config names, or the first that knows the request by its head.
 
 `auto` asks every dialect of `IN_ORDER`; the paths of the providers differ enough. JSON-RPC of A2A 0.3 cannot be told by a
-head at all: what only looks like it is a guess, which the caller makes for short bodies only and forgets when the body is none.
+head at all, and that of MCP before it had fields of its own only by what its clients accept: what looks like either is a guess,
+which the caller makes for short bodies only and forgets when the body is none. A route that names its dialect guesses nothing.
 """
 
 import importlib
@@ -11,6 +12,7 @@ from functools import cache
 from typing import cast
 
 from sidecar.dialects.dialect import Dialect, Heading
+from sidecar.dialects.either import Either
 
 AUTO = "auto"
 PLAIN = "plain"
@@ -23,8 +25,10 @@ for theirs.
 
 _QUESTIONS = tuple(question for question in vars(Dialect) if not question.startswith("_"))
 
-GUESS = "message"
-"""The operation that a head alone gives to what may be a JSON-RPC message."""
+_GUESSES = {"mcp": "maybe", "a2a": "message"}
+"""The operation that a head alone gives to what may be a message of this dialect."""
+_NAMED = {("mcp", "maybe"): "message"}
+"""What the operation is where the config has said that it is one."""
 
 
 @dataclass(slots=True)
@@ -62,9 +66,18 @@ def recognise(setting: str, heading: Heading) -> Recognised | None:
     """Return who reads a request, None for nobody; `setting` is `auto`, `plain` or a dialect's name."""
     if setting == PLAIN:
         return None
-    for name in IN_ORDER if setting == AUTO else (setting,):
+    if setting != AUTO:
+        dialect = dialect_named(setting)
+        operation = dialect.operation(heading)
+        return Recognised(dialect, _NAMED.get((setting, operation), operation), is_guess=False) if operation else None
+    guesses: list[tuple[Dialect, str]] = []
+    for name in IN_ORDER:
         dialect = dialect_named(name)
         operation = dialect.operation(heading)
-        if operation:
-            return Recognised(dialect, operation, is_guess=setting == AUTO and name == "a2a" and operation == GUESS)
-    return None
+        if operation and operation == _GUESSES.get(name):
+            guesses.append((dialect, operation))
+        elif operation:
+            return Recognised(dialect, operation, is_guess=False)
+    if len(guesses) > 1:
+        return Recognised(Either(guesses), guesses[0][1], is_guess=True)
+    return Recognised(*guesses[0], is_guess=True) if guesses else None

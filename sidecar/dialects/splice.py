@@ -4,19 +4,22 @@ Changes to a JSON text at one place: every byte that is not meant stays as it ca
 A place is a path of member names and indices, `("stream_options", "include_usage")`. The text is walked level by level: msgspec
 checks it, and says how long each value is, in C; only the names of the objects on the path are looked at here.
 
-A long text whose place is near its end is not walked at all; that it is JSON is taken for granted then, as who changes a text
-has read it.
+A long text whose place is near its end, or whose bulk is known since it was read, is not walked at all; that it is JSON is
+taken for granted then, as who changes a text has read it.
 """
 
 import re
 
 import msgspec
 
+from sidecar.dialects.bulk import Bulk, shortened
 from sidecar.dialects.dialect import Unreadable
 
 Path = tuple[str | int, ...]
 
 _MOST_MEMBERS = 10_000
+_MARKED_BYTES, _MOST_MARKS = 1 << 20, 250_000
+_MOST_WALKED_BYTES = 6 << 20
 _NEAR_BYTES = 64 * 1024
 _APPENDED_BYTES = 512  # what was appended to a text since it was read stands in its last bytes
 _WHITE = b" \t\n\r"
@@ -55,38 +58,55 @@ def find(body: bytes, path: Path) -> tuple[int, int] | None:
     return start, end
 
 
-def places(body: bytes, names: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-    """Return where several members of the outermost object have their values, in one walk; without those that are absent."""
+def places(body: bytes, names: tuple[str, ...], bulk: Bulk = ()) -> dict[str, tuple[int, int]]:
+    """
+    Return where several members of the outermost object have their values, in one walk; without those that are absent.
+
+    `bulk` is what is known to make the body long; none of the names is of it.
+    """
+    short = shortened(body, bulk) if bulk else None
+    if short is not None:
+        return {name: (short.place(begin), short.place(end)) for name, (begin, end) in places(short.text, names).items()}
     start, end = _trimmed(body)
     if body[start] != 0x7B:
         raise Unreadable("no JSON object")
     return {str(step): (begin, stop) for step, _, begin, stop in _members(body, start, end) if step in names}
 
 
-def put(body: bytes, path: Path, value: bytes) -> bytes:
+def put(body: bytes, path: Path, value: bytes, bulk: Bulk = ()) -> bytes:
     """
     Return the text with the JSON text `value` at `path`: in the place of what is there, or as the last member of its object.
 
-    Objects on the way that are missing (or null) are made. Raises `Unreadable` where something else is in the way.
+    Objects on the way that are missing (or null) are made. `bulk` is what is known to make the body long; the path leads into
+    none of it. Raises `Unreadable` where something else is in the way.
     """
+    short = shortened(body, bulk) if bulk else None
+    if short is not None:
+        (start, end), made = _put(short.text, path, value)
+        return swap(body, (short.place(start), short.place(end)), made)
     near = _near(body, path[0]) if len(body) > _NEAR_BYTES and path else None
     if near is not None:
         inner = _made(body[slice(*near)], path[1:], value)
         return swap(body, near, inner)
+    return swap(body, *_put(body, path, value))
+
+
+def _put(body: bytes, path: Path, value: bytes) -> tuple[tuple[int, int], bytes]:
+    """What has to be swapped, and for what."""
     start, end = _trimmed(body)
     for at, step in enumerate(path):
         if body[start] != (0x7B if isinstance(step, str) else 0x5B):
             if at and body[start:end] == b"null":
-                return swap(body, (start, end), _nested(path[at:], value))
+                return (start, end), _nested(path[at:], value)
             raise Unreadable("another kind of value is in the way")
         members = _members(body, start, end)
         member = _last(members, step)
         if member is None:
             place = members[-1][3] if members else start + 1
             comma = b"," if members else b""
-            return swap(body, (place, place), comma + _nested(path[at:], value)[1:-1])
+            return (place, place), comma + _nested(path[at:], value)[1:-1]
         start, end = member[2:]
-    return swap(body, (start, end), value)
+    return (start, end), value
 
 
 def swap(body: bytes, place: tuple[int, int], value: bytes) -> bytes:
@@ -114,8 +134,11 @@ def append(body: bytes, name: str, value: bytes) -> bytes | None:
 
 
 def _last_of(body: bytes, end: int) -> int:
-    """Where the last byte before `end` stands that is no white space."""
-    return len(body[:end].rstrip(_WHITE)) - 1 if end and body[end - 1] in _WHITE else end - 1
+    """Where the last byte before `end` stands that is no white space; what is before very much of that is not looked for."""
+    if not end or body[end - 1] not in _WHITE:
+        return end - 1
+    least = max(end - _NEAR_BYTES, 0)
+    return least + len(body[least:end].rstrip(_WHITE)) - 1
 
 
 def remove(body: bytes, path: Path) -> bytes:
@@ -181,6 +204,8 @@ def _made(value_there: bytes, path: Path, value: bytes) -> bytes:
 
 
 def _trimmed(body: bytes) -> tuple[int, int]:
+    if len(body) > _MOST_WALKED_BYTES:
+        raise Unreadable("too much to be looked through")
     start = _after_space(body, 0)
     end = max(start, len(body.rstrip(_WHITE)))
     if start == end:
@@ -222,6 +247,8 @@ def _after_space(body: bytes, at: int) -> int:
 def _members(body: bytes, start: int, end: int) -> list[_Member]:
     """What is in the object or array that stands at [start, end)."""
     view = memoryview(body)[start:end]
+    if end - start > _MARKED_BYTES:
+        _bound(body, start, end)
     try:
         if body[start] == 0x5B:
             items = _ARRAY.decode(view)
@@ -239,6 +266,14 @@ def _members(body: bytes, start: int, end: int) -> list[_Member]:
             raise Unreadable("a name stands twice in a large object")
         members = _scanned(body, start)
     return members
+
+
+def _bound(body: bytes, start: int, end: int) -> None:
+    """Raise for what would be a walk of many milliseconds: each member becomes an object, and nesting is slow to leap over."""
+    is_object = body[start] == 0x7B
+    members = body.count(b'":' if is_object else b",", start, end)
+    if members > _MOST_MARKS or body.count(b"[", start, end) > _MOST_MARKS:
+        raise Unreadable("too much to be looked through")
 
 
 def _items(body: bytes, start: int, items: list[msgspec.Raw]) -> list[_Member]:

@@ -10,7 +10,7 @@ answer for a case adds a row, and everybody has it.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sidecar.model.answered import A2aAnswered, Answered, McpAnswered, ModelAnswered
@@ -134,6 +134,8 @@ TASK_FAILED = Row("task_failed", _ERROR, throttle=Throttle.ACCEPT, slo=Slo.QUALI
 """An agent that says that its task failed, or that it will not do it (A2A)."""
 GONE = Row("gone", _NEUTRAL, throttle=Throttle.ACCEPT)
 """The client went away, or stopped taking part, before the end."""
+GONE_LATE = Row("gone_late", _NEUTRAL, Streak.KEEPS, Ratio.SLOW, Throttle.ACCEPT)
+"""The same, after waiting longer than usual for the first content: nobody's failure, and a sign that the upstream is slow."""
 INJECTED = Row("injected", _NEUTRAL)
 """A fault of our own experiment: the experiment's ledger has it, nobody else counts it."""
 REFUSED = Row("refused", _NEUTRAL)
@@ -147,7 +149,7 @@ ROWS = {
     row.name: row
     for row in (
         OK, UNREACHABLE, FAILED, OVERLOADED, THROTTLED, CREDENTIAL, CALLER, SLOW_START, STALLED, CUT, CUT_EARLY, BAD_TOOL_CALL,
-        TOOL_ERROR, TASK_FAILED, GONE, INJECTED, REFUSED, FAILED_HERE, UNKNOWN,
+        TOOL_ERROR, TASK_FAILED, GONE, GONE_LATE, INJECTED, REFUSED, FAILED_HERE, UNKNOWN,
     )
 }  # fmt: skip
 """The table, by name of the row."""
@@ -181,13 +183,20 @@ def of_fact(fact: AttemptFinished | ExchangeFinished) -> Judgement:
 
 
 def judge(
-    status: int, error: str, dialogue: Dialogue | None = None, *, has_bytes: bool = False, purpose: Purpose = Purpose.LIVE
+    status: int,
+    error: str,
+    dialogue: Dialogue | None = None,
+    *,
+    has_bytes: bool = False,
+    is_late: bool = False,
+    purpose: Purpose = Purpose.LIVE,
 ) -> Judgement:
     """
     Judge a call by its HTTP status (0: no head came), our own error code, and what was said.
 
-    `has_bytes` says whether any of the body was passed on; where the body was read, its content counts instead. Arguments of
-    tool calls are not parsed here: who cares for `BAD_TOOL_CALL` asks `has_bad_tool_call` of what is OK.
+    `has_bytes` says whether any of the body was passed on; where the body was read, its content counts instead. `is_late`:
+    the wait for the first content was longer than usual (p95, which only the one who asks may know). Arguments of tool calls
+    are not parsed here: who cares for `BAD_TOOL_CALL` asks `closely`.
     """
     answered = dialogue.answered if dialogue is not None else None
     is_exposed = has_bytes if answered is None or answered.is_unreadable else answered.content_bytes > 0
@@ -195,7 +204,8 @@ def judge(
         return Judgement(INJECTED, Phase.END, error or _status_kind(status), is_exposed)
     word = answered.error_type if answered is not None else ""
     if error and (not word or error in _NOT_THE_ANSWERS):
-        return _of_code(error, status, is_exposed, dialogue)
+        judged = _of_code(error, status, is_exposed, dialogue)
+        return replace(judged, row=GONE_LATE) if is_late and judged.row is GONE and not is_exposed else judged
     if status >= 400:
         return Judgement(_of_status(status, word), Phase.HEADERS, word or str(status))
     if dialogue is None or answered is None or status == 0:
@@ -206,6 +216,14 @@ def judge(
             return Judgement(CUT, Phase.STREAM, word, is_exposed=True)
         return Judgement(row, Phase.STREAM if is_exposed else Phase.FIRST_CONTENT, word, is_exposed)
     return _of_answer(dialogue, answered, is_exposed)
+
+
+def closely(judged: Judgement, dialogue: Dialogue | None) -> Judgement:
+    """The same judgement, but that of a whole answer whose tool calls nobody can read; it parses their arguments."""
+    answered = dialogue.answered if dialogue is not None else None
+    if judged.row is OK and isinstance(answered, ModelAnswered) and answered.is_ended and has_bad_tool_call(answered):
+        return replace(judged, row=BAD_TOOL_CALL, kind="bad_tool_call")
+    return judged
 
 
 def has_bad_tool_call(answered: ModelAnswered) -> bool:
@@ -337,3 +355,6 @@ _STATUS_OF_WORD = {
     for word in words
 }  # fmt: skip
 """Providers' words for what HTTP has a status for, in small letters; words that are not here stand for a 500."""
+
+WORDS = frozenset(_STATUS_OF_WORD) | _USED_UP
+"""Providers' words for errors that the table knows, in small letters."""

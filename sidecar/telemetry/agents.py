@@ -13,13 +13,15 @@ from sidecar.telemetry.semconv import (
     AGENT_TOOL,
     DELEGATION_FROM,
     DELEGATION_TO,
+    POLICY_NAME,
     SPAN_KIND,
     TASK_NAME,
     TASK_SUCCESS,
+    TRUST_SCORE,
     Name,
     SpanKind,
 )
-from sidecar.telemetry.wire import bool_attribute, text_attribute
+from sidecar.telemetry.wire import bool_attribute, double_attribute, text_attribute
 
 POLICY_CODES = frozenset(
     {
@@ -51,6 +53,17 @@ def task_success(is_done: bool) -> bytes:
 def policy_check(error: str) -> bytes:
     """The span kind of a call that a rule stopped."""
     return span_kind(SpanKind.POLICY_CHECK) if error in POLICY_CODES else b""
+
+
+def policy(name: str, error: str) -> bytes:
+    """The policy that refused, answered or changed a call, and where it stopped it (`error`) the span kind that says so."""
+    found = text(POLICY_NAME, name)
+    return found + span_kind(SpanKind.POLICY_CHECK) if name and error and error not in POLICY_CODES else found
+
+
+def trust_score(score: float | None) -> bytes:
+    """How far the agent is trusted, as it or its mesh says (0 to 1000); None where nobody said."""
+    return b"" if score is None else double_attribute(TRUST_SCORE.latest, score)
 
 
 def model(name: str) -> bytes:

@@ -5,7 +5,7 @@ Every call in numbers, sampled or not: the HTTP metrics of OpenTelemetry's seman
 metrics, with the route's name as `sidecar_route`, as in the spans); `calls.*` count calls and bytes by agent, attempts and
 bytes by upstream, and errors by code. What a call adds to is kept with its passage, so that the next one finds it at once;
 methods, agents and hosts come from outside, so each table has a bound, and whoever comes when it is full shares the series
-with `overflow="true"`. What was said in an attempt is counted by dialogue_metrics.py.
+with `otel_metric_overflow="true"`. What was said in an attempt is counted by dialogue_metrics.py.
 """
 
 from bisect import bisect_left
@@ -25,7 +25,7 @@ MOST_SERIES = 500
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in DURATION_BOUNDS_S)
 _MOST_KEPT = 32  # of one passage: an upstream that answers with more statuses is playing games
 
-_OVERFLOW = {"overflow": "true"}
+_OVERFLOW = {"otel_metric_overflow": "true"}
 _GATEWAY = Mode.GATEWAY
 
 

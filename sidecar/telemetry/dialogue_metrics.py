@@ -3,7 +3,8 @@ Dialogues in numbers, sampled or not: the metrics of the GenAI and MCP conventio
 
 Attempts are counted, because these are what is billed. Dollars are counted in 10⁻⁹, so that sums are exact (up to nine million
 dollars in Prometheus' doubles): `sidecar_cost_nano_usd_total / 1e9`. Models, tools, agents and words for errors come from
-outside, so each table has a bound, and whoever comes when it is full shares the series with `overflow="true"`.
+outside, so each table has a bound, and whoever comes when it is full shares the series with `otel_metric_overflow="true"`, as
+OpenTelemetry's SDKs do it (metrics SDK, "Cardinality limits"); errors and methods that nobody knows are `_OTHER`.
 """
 
 from bisect import bisect_left
@@ -22,7 +23,8 @@ from sidecar.telemetry import semconv
 from sidecar.telemetry.dialogues import error_type
 from sidecar.telemetry.inference import model_of, totals
 from sidecar.telemetry.semconv import MCP_BOUNDS, SECONDS_BOUNDS, TOKEN_BOUNDS, Name, Semconv
-from sidecar.telemetry.tool_calls import CALL, EXECUTE_TOOL
+from sidecar.telemetry.tool_calls import CALL, EXECUTE_TOOL, shown_method
+from sidecar.telemetry.words import Words
 
 MOST_SERIES = 200
 """Entries of each table; the five histograms of a model make 90 lines of a scrape."""
@@ -31,7 +33,7 @@ MOST_SESSIONS = 1000
 MOST_CHUNKS = 1 << 20
 """Chunks that one stream may add to a histogram; more are a peer that plays games."""
 
-_OVERFLOW = {"overflow": "true"}
+_OVERFLOW = {"otel_metric_overflow": "true"}
 _EXACT, _UNPRICED = Pricing.EXACT, Pricing.UNPRICED
 _NONE: tuple[Histogram, ...] = ()
 _T = TypeVar("_T")
@@ -50,7 +52,7 @@ class _Table(dict[tuple[object, ...], _T], Generic[_T]):
 class _Inference:
     """All that a call to a model adds to, whatever came of it but its error."""
 
-    __slots__ = ("chunks", "durations", "firsts", "input", "output", "used")
+    __slots__ = ("chunks", "durations", "firsts", "input", "output", "untold", "used")
 
     def __init__(
         self, metrics: Metrics, edition: Semconv, labels: dict[str, str], error: dict[str, str], *, streams: bool
@@ -65,11 +67,12 @@ class _Inference:
         self.input, self.output = (
             (
                 *_tokens(metrics, edition, semconv.TOKEN_USAGE, "Tokens of a call.", labels | _label(semconv.TOKEN_TYPE, kind)),
-                *_tokens(metrics, edition, each, f"Tokens of a call that were {kind}.", labels),
+                *_tokens(metrics, edition, each, f"Tokens of a call that were {kind}.", labels | error),
             )
             for kind, each in (("input", semconv.INFERENCE_INPUT), ("output", semconv.INFERENCE_OUTPUT))
         )
         self.used = _Used(metrics, labels) if edition is not Semconv.V1_41 else None
+        self.untold = (self.input[-1], self.output[-1]) if self.used is not None else _NONE  # `latest` counts them as 0
 
 
 class _Used:
@@ -120,6 +123,7 @@ class DialogueMetrics:
         self._durations: _Table[tuple[Histogram, ...]] = _Table()
         self._counters: _Table[Counter] = _Table()
         self._sessions: dict[str, int] = {}
+        self._words = Words()
 
     def count(self, fact: AttemptFinished, dialogue: Dialogue) -> None:
         """Count an attempt of which this is what was said."""
@@ -139,6 +143,8 @@ class DialogueMetrics:
         answered = dialogue.answered if isinstance(dialogue.answered, ModelAnswered) else None
         model = answered.model if answered is not None else ""
         kind, passage = error_type(fact, dialogue), fact.passage
+        if kind:
+            kind = self._words(kind)
         key = (asked.operation, asked.provider, asked.model, model, passage.host, passage.port, kind, asked.streams)
         series = self._inferences.get(key) or self._new_inference(key)
         took_s = max(fact.ended_ns - fact.started_ns, 0) / 1e9
@@ -153,7 +159,9 @@ class DialogueMetrics:
                 into, _, _, out = totals(usage)
                 _observe(series.input, float(into))
                 _observe(series.output, float(out))
-            if series.used is not None and (usage is not None or kind):
+            else:
+                _observe(series.untold, 0.0)
+            if series.used is not None:
                 series.used.add(usage)
             self._spent(dialogue.cost, asked.provider, model_of(asked, answered), passage.agent)
 
@@ -176,18 +184,19 @@ class DialogueMetrics:
         self._session(fact, asked, answered)
         if asked.is_standing:
             return
-        passage, code = fact.passage, answered.code if answered is not None else 0
+        passage, code = fact.passage, str(answered.code) if answered is not None and answered.code else ""
+        method, code, kind = shown_method(asked.operation), self._words(code), self._words(error_type(fact, dialogue))
         is_call = asked.operation == CALL
         target = asked.target if is_call or asked.operation == "prompts/get" else ""
-        key = (asked.operation, target, code, error_type(fact, dialogue), passage.host, passage.port)
+        key = (method, target, code, kind, passage.host, passage.port)
         series = self._durations.get(key)
         if series is None:
             labels = (
-                _label(semconv.MCP_METHOD, asked.operation)
+                _label(semconv.MCP_METHOD, method)
                 | _label(semconv.OPERATION_NAME, EXECUTE_TOOL if is_call else "")
                 | _label(semconv.TOOL_NAME if is_call else semconv.PROMPT_NAME, target)
-                | _label(semconv.RPC_STATUS, str(code) if code else "")
-                | _label(semconv.ERROR_TYPE, key[3])
+                | _label(semconv.RPC_STATUS, code)
+                | _label(semconv.ERROR_TYPE, kind)
                 | _server(passage.host, passage.port)
             )
             series = self._new_duration(key, semconv.MCP_DURATION, "Messages to MCP servers, until the last byte.", labels)
@@ -214,7 +223,7 @@ class DialogueMetrics:
 
     def _delegation(self, fact: AttemptFinished, dialogue: Dialogue, asked: A2aAsked) -> None:
         passage = fact.passage
-        key = ("a2a", asked.operation, error_type(fact, dialogue), passage.host, passage.port)
+        key = ("a2a", asked.operation, self._words(error_type(fact, dialogue)), passage.host, passage.port)
         series = self._durations.get(key)
         if series is None:
             labels = _label(semconv.A2A_METHOD, asked.operation) | _label(semconv.ERROR_TYPE, key[2])

@@ -18,10 +18,11 @@ from sidecar.telemetry.agents import text
 from sidecar.telemetry.content import ContentWriter
 from sidecar.telemetry.delegations import Delegations, success, taker_of
 from sidecar.telemetry.inference import Inferences, model_of, texts
-from sidecar.telemetry.masks import Masks, masked
+from sidecar.telemetry.masks import Masks, masked_error
 from sidecar.telemetry.semconv import Semconv
 from sidecar.telemetry.tool_calls import ToolCalls, tool_of
 from sidecar.telemetry.wire import Cache, field, texts_attribute, utf8
+from sidecar.telemetry.words import OTHER, Words, is_word
 
 _STATUS_ERROR = b"\x18\x02"
 
@@ -30,7 +31,7 @@ _ServerKey = tuple[type[Asked], str, str, str, str, str]
 
 def error_type(fact: AttemptFinished | ExchangeFinished, dialogue: Dialogue) -> str:
     """
-    What failed, from the caller's view, as `error.type`; "" where nothing did.
+    What failed, from the caller's view, in a word that may be the upstream's; "" where nothing did. `Words` make it `error.type`.
 
     That a stream which stands open on purpose was ended by somebody is no failure.
     """
@@ -58,11 +59,14 @@ class DialogueWriter:
         self._inferences = Inferences(edition)
         self._tool_calls = ToolCalls()
         self._delegations = Delegations()
+        self._words = Words()
         self._servers: Cache[_ServerKey] = Cache(_server_block, limit=1024, most_bytes=4096, weight=texts)
 
     def client(self, fact: AttemptFinished, dialogue: Dialogue) -> bytes:
         """Name, attributes and status of the CLIENT span."""
         kind = error_type(fact, dialogue)
+        if kind:
+            kind = self._words(kind)
         asked, answered = dialogue.asked, dialogue.answered
         if isinstance(asked, ModelAsked):
             heard = answered if isinstance(answered, ModelAnswered) else None
@@ -76,7 +80,7 @@ class DialogueWriter:
             taker = taker_of(passage.upstream, passage.host, told)
             parts = self._delegations.client(asked, told, kind, giver=passage.agent, taker=taker)
         else:
-            parts = [field(5, utf8(asked.operation)), text(semconv.ERROR_TYPE, kind)]
+            parts = [field(5, utf8(asked.operation if is_word(asked.operation) else OTHER)), text(semconv.ERROR_TYPE, kind)]
         if kind:
             parts.append(_failed(kind, answered))
         if dialogue.unread or dialogue.edits or dialogue.skipped:
@@ -103,6 +107,7 @@ class DialogueWriter:
             kind = error_type(fact, dialogue)
             if kind and of_fact(fact).row.verdict is not Verdict.ERROR:
                 kind = ""  # the agent's own doing, which leaves a SERVER span's status unset
+            kind = self._words(kind)
         block = self._servers[cls, asked.operation, first, second, state, kind]
         return block + _failed(kind, answered) if kind else block
 
@@ -127,7 +132,7 @@ def _server_block(key: _ServerKey) -> bytes:
 
 def _failed(kind: str, answered: Answered | None) -> bytes:
     """Span.status, described by the provider's words without what looks like a secret, or by ours."""
-    message = masked(answered.error_message) if answered is not None and answered.error_message else ""
+    message = masked_error(answered.error_message) if answered is not None and answered.error_message else ""
     if not message and kind in CODES:
         message = CODES[kind].advice
     return field(15, (field(2, utf8(message)) if message else b"") + _STATUS_ERROR)

@@ -30,6 +30,7 @@ from sidecar.telemetry.wire import (
     utf8,
     varint,
 )
+from sidecar.telemetry.words import Names
 
 # The lower 14 bits of a number as two bytes of its varint, which goes on.
 _LOW14 = array("H", ((low & 0x7F) | 0x8080 | low >> 7 << 8 for low in range(2**14)))
@@ -69,6 +70,7 @@ class Inferences:
 
     def __init__(self, edition: Semconv) -> None:
         self._edition = edition
+        self._names = Names()
         self._blocks: Cache[_Key] = Cache(self._block, limit=1024, most_bytes=4096, weight=texts)
         self._response_id = Key(semconv.RESPONSE_ID.latest)
         self._conversation = Key(semconv.CONVERSATION_ID.latest)
@@ -184,7 +186,7 @@ class Inferences:
         of_openai = provider in _OF_OPENAI
         return b"".join(
             (
-                field(5, utf8(f"{operation} {model}" if model else operation)),
+                field(5, utf8(self._names(operation, model))),
                 text(semconv.OPERATION_NAME, operation), text(semconv.PROVIDER_NAME, provider),
                 text(semconv.REQUEST_MODEL, model),
                 int_attribute(semconv.REQUEST_MAX_TOKENS.latest, max_tokens) if max_tokens > 0 else b"",

@@ -2,10 +2,12 @@
 Texts without what nobody should read in a trace: keys, tokens, e-mail addresses, numbers of payment cards.
 
     masked("my key is sk-proj-abcdefghijklmnopqrst, mail me@example.com")   # "my key is [key], mail [email]"
+    masked_error("Incorrect API key provided: hunter")                      # "Incorrect API key provided: [secret]"
 
 It takes time that grows with the text and no faster: the text is cut into runs of the characters that such things are made of,
 and each run is looked at once. Whoever has keys of a kind of their own names their prefix. This is a net for what slips into
-prompts, not a promise: content is off by default for good reason.
+prompts, not a promise: content is off by default for good reason. What somebody else writes into an error is told unasked, so
+there the rules are stricter: what is called a key or a password is one, however short.
 """
 
 import re
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sidecar.telemetry.redaction import is_sensitive
+from sidecar.telemetry.redaction import is_certain, is_sensitive
 
 KEY, TOKEN, EMAIL, CARD, SECRET = "[key]", "[token]", "[email]", "[card]", "[secret]"
 """What stands in the place of each."""
@@ -34,6 +36,24 @@ _RUN = re.compile(r"[A-Za-z0-9_.+/=~@%:-]{6,}")
 _DIGITS = re.compile(r"[0-9][0-9 -]{11,}[0-9]")
 _GROUP = re.compile(r"[0-9]+")
 _BEARER = re.compile(r"\b(?:[Bb]earer|BEARER|[Bb]asic) +[A-Za-z0-9_.+/=~-]{8,}")
+_SCHEME = re.compile(r"\b(?i:bearer|basic|apikey) +(?=[A-Za-z_.+/=~-]{0,256}[0-9])[A-Za-z0-9_.+/=~-]{4,}")
+_ASSIGNS = re.compile("[:=%]")  # what stands between a name and its value, or begins it
+_TO_VALUE = re.compile(
+    r"""(?:(?<=%)3[AaDd]|(?<!%)[=>]?)\s{0,2}(?:\\?["'])?(?!(?i:bearer|basic|apikey|digest)\b)(?=[^\s"'`,;&<>(){}\[\]\\])"""
+)
+_VALUE = re.compile(r"""[^\s"'`,;&<>(){}\[\]\\]+""")
+_VALUE_CHARS = 64
+"""Characters of a value by which it is judged; all of it goes."""
+_NAME = re.compile(r"([A-Za-z0-9_.-]+ )?([A-Za-z0-9_.-]+)$")
+_HINTS = (
+    "token", "secret", "pass", "signature", "credential", "bearer", "auth", "key", "pwd", "jwt", "otp", "sig", "sas", "code",
+    "amz", "goog",
+)  # fmt: skip
+"""What is in each name that `is_sensitive` knows; most texts have none of it."""
+_NAME_CHARS, _AROUND_NAME = 64, "\"'\\ \t"
+_FILLERS = (" provided", " supplied", " given", " used", " received", " is", " was", " value")
+_SHORT = 4
+"""Characters after the beginning of a key that make it one in an error, where providers shorten them."""
 _PEM_BEGIN, _PEM_END = "-----BEGIN ", "-----END "
 _EDGES = ".:/=%~+-_"
 _LONGEST_MAIL = 254  # RFC 5321 section 4.5.3.1
@@ -51,7 +71,13 @@ class Masks:
             text = _without_pem(text)
         text = _BEARER.sub(lambda found: f"{found[0].partition(' ')[0]} {TOKEN}", text)
         text = _RUN.sub(self._run, text)
+        text = _assigned(text, _looks_secret)
         return _DIGITS.sub(_cards, text)
+
+    def error(self, text: str) -> str:
+        """Return the text of somebody else's error with a mark in the place of each secret, and of what may be one."""
+        text = _SCHEME.sub(lambda found: f"{found[0].partition(' ')[0]} {TOKEN}", self.text(text))
+        return _assigned(_RUN.sub(self._short_key, text), _is_secret)
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """Return a structure as JSON has them, masked: texts as above, and whole values of members whose name says it."""
@@ -80,6 +106,55 @@ class Masks:
         if at >= 0 and 0 < run.count(".", at) < 3 and len(run) - at >= 30:  # a JSON web token (RFC 7519), perhaps cut
             return run[:at] + TOKEN
         return run
+
+
+    def _short_key(self, found: re.Match[str]) -> str:
+        run = found[0]
+        for prefix in (*PREFIXES, *self.prefixes):
+            at = run.find(prefix)
+            if at >= 0 and len(run) - at >= len(prefix) + _SHORT and (at == 0 or not run[at - 1].isalnum()):
+                return run[:at] + KEY
+        return run
+
+
+def _assigned(text: str, is_secret: Callable[[str, str, bool], bool]) -> str:
+    """The text without what stands behind `api_key=`, `"token": "` and `API key provided: `, where that is a secret."""
+    low = text.replace("\u0130", "I").lower()  # the one letter that is two in lower case
+    hints = [hint for hint in _HINTS if hint in low]
+    if not hints:
+        return text
+    kept, at, looked = [], 0, 0
+    while (found := _ASSIGNS.search(text, looked)) is not None:
+        looked = found.end()
+        begin, end = max(at, looked - 1 - _NAME_CHARS), looked - 1
+        if not any(low.find(hint, begin, end) >= 0 for hint in hints) or (to_value := _TO_VALUE.match(text, looked)) is None:
+            continue  # nearly all
+        looked = start = to_value.end()
+        before = text[begin:end].rstrip(_AROUND_NAME)
+        for filler in _FILLERS:
+            before = before.removesuffix(filler)
+        name, value = _NAME.search(before), _VALUE.match(text, start, start + _VALUE_CHARS)
+        if name is None or value is None or not (shown := value[0].rstrip(".:!?")):
+            continue
+        is_close = "=" in text[found.start() : start]
+        if is_secret(name[2], shown, is_close) or (name[1] and is_secret(name[0], shown, is_close)):
+            kept.append(text[at:start] + SECRET)
+            at = looked = start + len(shown)
+            if value.end() - start == _VALUE_CHARS and (rest := _VALUE.match(text, at)):
+                at = looked = rest.end()
+    return "".join(kept) + text[at:] if kept else text
+
+
+def _looks_secret(name: str, value: str, is_close: bool) -> bool:  # noqa: ARG001 - the other rule asks for it
+    """In what people write: `password = input()` stays, `password=hunter2` does not."""
+    return len(value) >= 6 and any(map(str.isdigit, value)) and is_certain(name)
+
+
+def _is_secret(name: str, value: str, is_close: bool) -> bool:
+    """In errors: what is called a password is one; a `key` is one where it stands close (`key=…`), or looks like it."""
+    if not is_sensitive(name):
+        return False
+    return is_certain(name) or (is_close and not name.endswith("code")) or (len(value) >= 8 and any(map(str.isdigit, value)))
 
 
 def _mails(run: str) -> str:
@@ -138,6 +213,9 @@ def _without_pem(text: str) -> str:
 
 masked: Callable[[str], str] = Masks().text
 """A text without secrets, by the rules that always hold."""
+
+masked_error: Callable[[str], str] = Masks().error
+"""The same for what others write into their errors, by stricter rules."""
 
 
 def masks_of(prefixes: Iterable[str], *, length: int = 12) -> Masks:

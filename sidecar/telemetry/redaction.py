@@ -14,6 +14,7 @@ _PARTS = re.compile(
 _WORDS = frozenset({"auth", "sig", "sas", "pwd", "pass", "jwt", "otp"})
 """What does so as a word of its own."""
 _WHOLE = _WORDS | {"key", "code"}
+_CERTAIN = frozenset({"pwd", "jwt", "otp"})
 _BEGINNINGS = ("xamz", "xgoog")
 
 _WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -30,6 +31,12 @@ def is_sensitive(name: str) -> bool:
         or joined.startswith(_BEGINNINGS)
         or _PARTS.search(joined) is not None
     )
+
+
+def is_certain(name: str) -> bool:
+    """Whether what has this name is a credential whatever it looks like; of a `key`, a `code` or a `pass` that is open."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    return not _CERTAIN.isdisjoint(words) or _PARTS.search("".join(words)) is not None
 
 
 def redacted_query(query: str) -> str:

@@ -1,8 +1,8 @@
 """
 Content codings: a decoded copy of a body that passes in its original bytes (RFC 9110 section 8.4).
 
-A decoder is incremental and bounded: what a few bytes can blow up to (a bomb) ends the copy, never the call. `identity` has
-no decoder.
+A decoder is incremental and bounded: what a few bytes can blow up to (a bomb) ends the copy, never the call. It can be asked for
+so much at a time, as what one read from the network brings may be twenty megabytes that mean no harm. `identity` has no decoder.
 """
 
 import re
@@ -24,10 +24,8 @@ MOST_RATIO = 100
 _HARMLESS_BYTES = 1024 * 1024
 _STEP_BYTES = 256 * 1024
 _MOST_MEMBERS = 1024
-_MOST_AT_ONCE_BYTES = 4 * 1024 * 1024
-"""Of what one read from the network brings: to read so much of tiny events holds the loop for some 100 ms."""
 _MOST_WHOLE_BYTES = 16 * 1024 * 1024
-"""Of a request, which is decoded in one go."""
+"""Of a request, which is decoded in one go: as long as one may be that comes without a coding."""
 
 
 class Undecodable(Exception):
@@ -151,39 +149,45 @@ _FAULTS: tuple[type[Exception], ...] = (zlib.error, brotli.error, zstd.ZstdError
 
 
 class Decoder:
-    """Decodes one body; `coded_bytes` and `decoded_bytes` are what has gone in and come out."""
+    """
+    Decodes one body; `coded_bytes` and `decoded_bytes` are what has gone in and come out.
 
-    __slots__ = ("_coding", "coded_bytes", "decoded_bytes")
+    `behind_bytes` is 0 when all that came has been decoded, else an upper bound of what has not.
+    """
+
+    __slots__ = ("_coding", "behind_bytes", "coded_bytes", "decoded_bytes")
 
     def __init__(self, coding: _Coding) -> None:
         self._coding = coding
-        self.coded_bytes = self.decoded_bytes = 0
+        self.coded_bytes = self.decoded_bytes = self.behind_bytes = 0
 
-    def feed(self, data: bytes, most_bytes: int = _MOST_AT_ONCE_BYTES) -> list[bytes]:
+    def feed(self, data: bytes, most_bytes: int = MOST_DECODED_BYTES) -> list[bytes]:
         """
-        Return what these bytes give, in pieces of at most 256 KiB and `most_bytes` together.
+        Return what these bytes give, in pieces of some 256 KiB (Brotli's may be twice as long).
 
-        Raises `Undecodable`, after which it is of no use.
+        When they are `most_bytes` or more, the rest is left for the next time, which may bring no further bytes. Raises
+        `Undecodable`, after which it is of no use.
         """
         self.coded_bytes += len(data)
+        self.behind_bytes += len(data)
         pieces: list[bytes] = []
         most = self.decoded_bytes + most_bytes
+        is_more = self.behind_bytes > 0
         try:
-            is_more = True
-            while is_more:
+            while is_more and self.decoded_bytes < most:
                 piece, is_more = self._coding.more(data, _STEP_BYTES)
                 data = b""
                 if piece:
                     self.decoded_bytes += len(piece)
-                    self._judge(most)
+                    self._judge()
                     pieces.append(piece)
         except _FAULTS:
             raise Undecodable("broken") from None
+        if not is_more:
+            self.behind_bytes = 0
         return pieces
 
-    def _judge(self, most: int) -> None:
-        if self.decoded_bytes > most:
-            raise Undecodable("bomb")
+    def _judge(self) -> None:
         if self.decoded_bytes > MOST_DECODED_BYTES:
             raise Undecodable("too_large")
         if self.decoded_bytes > _HARMLESS_BYTES and self.decoded_bytes > MOST_RATIO * self.coded_bytes:
@@ -208,7 +212,10 @@ def decoded(coding: str, body: bytes) -> bytes:
     decoder = decoder_of(coding)
     if decoder is None:
         raise Undecodable("unknown_coding")
-    return b"".join(decoder.feed(body, _MOST_WHOLE_BYTES))
+    pieces = decoder.feed(body, _MOST_WHOLE_BYTES)
+    if decoder.decoded_bytes > _MOST_WHOLE_BYTES or (decoder.behind_bytes and decoder.feed(b"", 1)):
+        raise Undecodable("too_large")
+    return b"".join(pieces)
 
 
 _MEMBER = re.compile(r"\s*([^\s;,]+)")

@@ -152,12 +152,13 @@ def _route(name: str, spec: RouteSpec, built: Mapping[str, Policy], upstream: Ht
     policies = [built[policy] for policy in spec.policies]
     chain = Chain(policies, policy_timeout_s=float(spec.policy_timeout))
     cards: Callable[[], Chain] | None = None
-    dialect = getattr(upstream.config, "dialect", AUTO)
-    if spec.path and dialect in (AUTO, "a2a") and not any(map(_is_about_cards, policies)):
-        cards = cache(lambda: _with_cards(chain, runtime))
-        if dialect == "a2a":
-            chain = cards()  # an extended card may be asked for by JSON-RPC, which no head tells
-    return Route(name, (spec.path or "").encode(), upstream, chain, spec.connect, baggage=spec.baggage, spec=spec, cards=cards)
+    leads_cards = any(map(_is_about_cards, policies))
+    if spec.path and getattr(upstream.config, "dialect", AUTO) in (AUTO, "a2a") and not leads_cards:
+        cards, leads_cards = cache(lambda: _with_cards(chain, runtime)), True
+    return Route(
+        name, (spec.path or "").encode(), upstream, chain, spec.connect, baggage=spec.baggage, spec=spec, cards=cards,
+        leads_cards=leads_cards,
+    )  # fmt: skip
 
 
 def _is_about_cards(policy: Policy) -> bool:

@@ -41,21 +41,18 @@ class Inspection:
     """
     One request, read.
 
-    `asked` is None until it has been read, and for what only looked like a message.
+    `asked` is None until it has been read, and for what only looked like a message. `most_bytes` is the longest body that is
+    collected.
     """
 
-    __slots__ = ("_body", "_inspector", "_unread", "asked")
+    __slots__ = ("_body", "_inspector", "_unread", "asked", "most_bytes")
 
     def __init__(self, inspector: Inspector) -> None:
         self._inspector = inspector
+        self.most_bytes = inspector.most_bytes
         self.asked: Asked | None = None
         self._body: bytes | None = None
         self._unread = ""
-
-    @property
-    def most_bytes(self) -> int:
-        """The longest body that is collected."""
-        return self._inspector.most_bytes
 
     @property
     def room(self) -> Room:
@@ -84,14 +81,14 @@ class Inspection:
         Begin the record of one attempt; None where nothing can be read. Its guards may change the request from now on.
 
         `now_ns` is the clock that `attempt.started_at` was read from. A stream that stands open on purpose may be silent for
-        `standing_s`.
+        `standing_s`, from the beginning: a server may send its head with the first thing that it has to say.
         """
         asked = self.asked
         if asked is None:
             return None
         transcript = attempt.transcript = Transcript(self._inspector, attempt, asked, self._unread, now_ns, self._body)
         if asked.is_standing:
-            attempt.idle_timeout_s = standing_s
+            attempt.first_byte_timeout_s = attempt.idle_timeout_s = standing_s
         return transcript
 
     def made(

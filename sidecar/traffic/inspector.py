@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.dialects.dialect import Dialect, Heading, Unreadable
 from sidecar.dialects.recognition import AUTO, PLAIN, recognise
-from sidecar.dialects.well_known import is_card
+from sidecar.dialects.well_known import is_card, is_certain
 from sidecar.model.asked import Asked, ModelAsked
 from sidecar.model.change import Change, Reroute
 from sidecar.model.content import Content
@@ -179,5 +179,11 @@ def _reroute(way: "Way") -> Reroute | None:
 
 
 def asks_for_card(target: bytes) -> bool:
-    """Whether a request target is that of an agent's card."""
+    """Whether a request target is, or may be, that of an agent's card."""
     return is_card(target.partition(b"?")[0].decode("latin-1"))
+
+
+def certainly_asks_for_card(target: bytes) -> bool:
+    """Whether it can be that of nothing else."""
+    path = target.partition(b"?")[0].decode("latin-1")
+    return is_card(path) and is_certain(path)

@@ -23,11 +23,11 @@ _DEFAULTS = RouteSpec(upstream="")
 class Route:
     """One compiled way: everything that an exchange needs of the config, bound once."""
 
-    __slots__ = ("_cards", "baggage", "chain", "connect", "name", "prefix", "spec", "upstream")
+    __slots__ = ("_cards", "baggage", "chain", "connect", "leads_cards", "name", "prefix", "spec", "upstream")
 
     def __init__(
         self, name: str, prefix: bytes, upstream: HttpUpstream, chain: Chain, connect: Connect, *, baggage: bool,
-        spec: RouteSpec = _DEFAULTS, cards: Callable[[], Chain] | None = None,
+        spec: RouteSpec = _DEFAULTS, cards: Callable[[], Chain] | None = None, leads_cards: bool = False,
     ) -> None:  # fmt: skip
         self.name = name
         self.prefix = prefix
@@ -37,6 +37,7 @@ class Route:
         self.baggage = baggage
         self.spec = spec
         self._cards = cards
+        self.leads_cards = leads_cards
 
     def card_chain(self) -> Chain:
         """The chain of calls that ask for an agent's card, which has to lead its readers here; made when the first one comes."""

@@ -20,6 +20,7 @@ from sidecar.model.dialogue import Dialogue
 from sidecar.model.trace import SAMPLED
 from sidecar.traffic.coding import Decoder, Undecodable, decoder_of, is_identity
 from sidecar.traffic.copying import CopyingReader
+from sidecar.traffic.wire.body import content_of
 
 if TYPE_CHECKING:
     from sidecar.model.exchange import Attempt
@@ -52,12 +53,12 @@ class Transcript:
     The reading of one attempt's answer.
 
     `unread` says why the request, or the answer, is not read in full. `edits` and `skipped` are what was done to the request,
-    and what was not.
+    and what was not. What comes is in chunks where `is_framed`; `last`, the end of the content, never is.
     """
 
     __slots__ = (
         "_attempt", "_copy", "_decoder", "_first_content_at", "_inspector", "_now_ns", "_patience_ns", "_reader", "_waiting",
-        "asked", "body", "edits", "is_sent", "last", "removal", "sent_bytes", "skipped", "unread",
+        "asked", "body", "edits", "is_framed", "is_sent", "last", "removal", "sent_bytes", "skipped", "unread",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +73,7 @@ class Transcript:
         self.body = body
         self._patience_ns = _PATIENCE_NS
         self._first_content_at = self.sent_bytes = 0
-        self.is_sent = False
+        self.is_framed = self.is_sent = False
         self._reader: Reader | None = None
         self._copy: CopyingReader | None = None
         self._decoder: Decoder | None = None
@@ -121,7 +122,7 @@ class Transcript:
 
     def feed(self, data: bytes) -> None:
         """
-        Read content that has come; harmless when nobody reads.
+        Read content that has come, in chunks where `is_framed`; harmless when nobody reads.
 
         Once the first content is there, a few short pieces are read together: each that comes alone finds a sleeping proxy,
         where everything that has to be called for it is cold and costs five times as much.
@@ -136,12 +137,12 @@ class Transcript:
             return
         if waiting:
             self._read_waiting(waiting)
-        self._read(data)
+        self._read(content_of(data) if self.is_framed else data)
 
     def _read_waiting(self, waiting: list[bytes]) -> None:
         data = b"".join(waiting)
         waiting.clear()
-        self._read(data)
+        self._read(content_of(data) if self.is_framed else data)
 
     def _read(self, data: bytes) -> None:
         reader = self._reader
@@ -179,19 +180,14 @@ class Transcript:
         reader = self._reader
         if reader is None:
             return
-        if data and self._decoder is None and not self._waiting and len(data) <= _CHEAP_BYTES:
-            self._read_last(reader, data)  # a short body that came at once: the commonest case
-            return
-        if data:
-            self._waiting = [*(self._waiting or ()), data]
         if self._waiting:
             self._read_waiting(self._waiting)
-        self._read_last(self._reader or reader, b"")  # another one, where the first was stopped
-
-    def _read_last(self, reader: Reader, data: bytes) -> None:
         try:
-            if data:
-                reader.feed(data)
+            if data and self._decoder is None and len(data) <= _CHEAP_BYTES:
+                reader.feed(data)  # here too, as this is how most answers come
+            elif data:
+                self._read(data)
+            reader = self._reader or reader  # another one, where it was stopped
             reader.end()
         except Exception:  # noqa: BLE001 - as above
             self._failed()

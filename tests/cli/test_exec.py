@@ -505,7 +505,7 @@ def wrapped(monkeypatch: pytest.MonkeyPatch, *words: str, before: Any = None, af
             await after.wait()
 
     monkeypatch.setattr(command.Wrapped, "_sidecar", nothing)
-    monkeypatch.setattr(command.Wrapped, "_surroundings", lambda self, app, traceparent: dict(os.environ))
+    monkeypatch.setattr(command.Wrapped, "_surroundings", lambda self, app: dict(os.environ))
     return command.Wrapped(words, None, {}, asyncio.get_running_loop())
 
 
@@ -524,7 +524,7 @@ async def test_a_signal_before_the_start_ends_it_and_the_command_never_runs(
 async def test_a_signal_after_the_end_ends_us_at_once_with_the_commands_code(monkeypatch: pytest.MonkeyPatch) -> None:
     one = wrapped(monkeypatch, "sh", "-c", "exit 6", after=asyncio.Event())
     running = asyncio.ensure_future(one.run(frozenset()))
-    await eventually(lambda: one._code is not None, "the command's end")
+    await eventually(lambda: one.code is not None, "the command's end")
     one.hear(Caught(signal.SIGINT, by_kernel=True))
     assert await asyncio.wait_for(running, PATIENCE_S) == 6
 
@@ -598,7 +598,7 @@ def test_grpc_backends_are_spoken_to_in_grpc() -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     config = command.Wrapped(["true"], None, environment, asyncio.new_event_loop())
     config._loop.close()
-    assert list(config._read().used("exporters")) == ["otlp_grpc"]
+    assert list(config.read().used("exporters")) == ["otlp_grpc"]
 
 
 @pytest.mark.parametrize(

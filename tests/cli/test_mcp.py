@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.app import App
 from sidecar.cli import main
 from sidecar.cli import mcp as command
 from sidecar.config import parse
@@ -161,7 +162,10 @@ async def test_messages_pass_both_ways_and_standard_error_is_the_servers() -> No
     ):
         out, err = await started.communicate(lines)
     first, second = (json.loads(line) for line in out.splitlines())
-    assert (first["id"], first["result"]["line"], second["id"]) == (1, lines.splitlines(keepends=True)[0].decode(), "b")
+    heard = json.loads(first["result"]["line"])
+    written = heard["params"].pop("_meta")
+    assert (first["id"], heard, second["id"]) == (1, json.loads(lines.splitlines()[0]), "b")
+    assert list(written) == ["traceparent"], "as over HTTP where no config says otherwise"
     assert (started.returncode, err) == (3, b"server is here\n")
 
 
@@ -221,6 +225,25 @@ async def test_calls_are_spans_of_the_configs_pipelines_and_its_ports_stay_close
     assert written.split("-")[2] == inner["spanId"], "the route of a config writes the context, as it does over HTTP"
 
 
+async def test_a_session_that_is_over_at_once_loses_no_span(tmp_path: Path) -> None:
+    config, path = tmp_path / "sidecar.yaml", tmp_path / "spans.jsonl"
+    config.write_text(TRACED.format(path=path, policies="", more=""))
+    async with served(config=config) as client:
+        client.say(request("1", "ping"))
+        assert await client.ends() == 0
+    assert {span["name"] for span in spans(path)} == {"ping"}
+
+
+async def test_exporters_that_do_not_start_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(app: App) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(command, "READY_S", 0.01)
+    monkeypatch.setattr(App, "ready", never)
+    async with served() as client:
+        assert await client.ends() == 0
+
+
 async def test_a_policy_of_the_config_is_asked(tmp_path: Path) -> None:
     config = tmp_path / "sidecar.yaml"
     more = ", policies: {timeout: {first_byte: 50ms}}"
@@ -266,6 +289,86 @@ async def test_a_server_that_does_not_end_is_made_to(deaf: str, code: int, monke
         assert await client.ends() == code
 
 
+LATE = """
+import json, sys, time
+asked = [json.loads(line) for line in sys.stdin]  # to the end of its input
+time.sleep(0.15)
+for message in asked: print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {}}), flush=True)
+"""
+
+
+async def test_answers_that_come_after_the_client_has_said_all_are_still_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "GRACE_S", 0.02)
+    async with served(program=LATE) as client:
+        client.say(request("1", "tools/call") + request("2", "tools/call"))
+        client.says_no_more()
+        assert [json.loads(await client.hear())["id"] for _ in range(2)] == [1, 2]
+        assert await client.code() in (0, 128 + signal.SIGTERM), "once it has answered it has to end"
+
+
+@pytest.mark.parametrize(("deaf", "code"), [("", 128 + signal.SIGTERM), ("1", 128 + signal.SIGKILL)])
+async def test_a_server_that_neither_answers_nor_ends_is_waited_for_within_a_bound(
+    deaf: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "GRACE_S", 0.02)
+    monkeypatch.setattr(command, "ANSWERS_S", 0.05)
+    async with served(LINGER="1", DEAF=deaf) as client:
+        await client.asks("0", "ping")
+        client.say(request("1", "wait"))
+        client.says_no_more()
+        assert json.loads(await client.hear())["error"]["data"]["code"] == "upstream_closed"
+        assert await client.code() == code
+
+
+async def test_what_a_policy_holds_when_the_client_has_said_all_still_reaches_the_server(tmp_path: Path) -> None:
+    config = tmp_path / "sidecar.yaml"
+    more = ", policies: {agent_card: {}}"  # any filter: it makes a task of each call
+    config.write_text(TRACED.format(path=tmp_path / "spans", policies=", policies: [agent_card]", more=more))
+    async with served(config=config) as client:
+        client.say(b"".join(request(str(each), "tools/call") for each in range(20)))
+        client.says_no_more()
+        assert sorted([json.loads(await client.hear())["id"] for _ in range(20)]) == [*range(20)]
+        assert (await client.hear(), await client.code()) == (b"", 0)
+
+
+HOSTILE = """
+import json, os, signal, sys
+out = sys.stdout.buffer
+def say(data): out.write(data); out.flush()
+for line in sys.stdin:
+    message = json.loads(line)
+    method, head = message["method"], b'{"jsonrpc":"2.0","id":%d,"result":' % message["id"]
+    if method == "flood":
+        for _ in range(64): os.write(2, b"e" * 65536)
+        say(head + b"{}}\\n")
+    elif method == "halves":
+        for byte in head + b'{"text":"\\xc3\\xbc"}}\\n': say(bytes([byte]))
+    elif method == "long": say(head + b'"' + b"x" * (20 << 20) + b'"}\\n')
+    elif method == "no_utf_8": say(b"\\xff\\xfe\\n" + head + b'{"text":"\\xff"}}\\n')
+    elif method == "no_json": say(b"Server started!\\n\\n[1,2\\n" + head + b"{}}\\n")
+    elif method == "die": say(head + b'{"text":"ha'); os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+async def test_whatever_a_server_does_its_client_gets_what_it_said_and_an_answer_to_every_call() -> None:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        process("--", sys.executable, "-I", "-c", HOSTILE, limit=64 << 20, stderr=asyncio.subprocess.DEVNULL) as started,
+    ):
+        assert started.stdin is not None and started.stdout is not None
+        expected = {"flood": 1, "halves": 1, "long": 1, "no_utf_8": 2, "no_json": 4}
+        for place, (method, lines) in enumerate(expected.items()):
+            started.stdin.write(request(str(place), method))
+            said = [await started.stdout.readline() for _ in range(lines)]
+            assert said[-1].startswith(b'{"jsonrpc":"2.0","id":%d,"result":' % place), method
+            assert len(said[-1]) > (20 << 20) if method == "long" else len(said[-1]) < 100
+        started.stdin.write(request("8", "wait") + request("9", "die"))
+        errors = [json.loads(await started.stdout.readline()) for _ in range(2)]
+        assert [(each["id"], each["error"]["data"]["code"]) for each in errors] == [(8, "upstream_closed"), (9, "upstream_closed")]
+        assert await started.stdout.read() == b""
+        assert await started.wait() == 128 + signal.SIGKILL
+
+
 async def test_what_a_server_leaves_running_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "LAST_WORDS_S", 0.02)
     async with served(program="import subprocess; subprocess.Popen(['sleep', '2'])") as client:
@@ -287,22 +390,22 @@ async def test_what_cannot_be_run_has_the_code_of_env(words: list[str], code: in
         os.close(each)
 
 
-async def test_a_config_with_faults_is_the_sidecars_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_config_with_faults_is_the_sidecars_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with served(config=tmp_path / "none.yaml") as client:
         assert await client.code() == command.SIDECAR_FAILED
-    assert "cannot be read" in capsys.readouterr().err
+    assert "cannot be read" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("protocol", "exporter"), [("grpc", "otlp_grpc"), ("http/protobuf", "otlp_http")])
 async def test_without_a_config_spans_go_where_the_environment_says(protocol: str, exporter: str) -> None:
     environ = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"}
-    config = command.Served(["true"], "x", None, environ, asyncio.get_running_loop(), 0, 1)._read()
+    config = command.Served(["true"], "x", None, environ, asyncio.get_running_loop(), 0, 1).read()
     assert [*config.used("exporters")] == [exporter] and not config.used("traffic.upstreams")
 
 
-def test_a_server_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_has_to_be_named(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["mcp"]) == 2
-    assert "which server?" in capsys.readouterr().err
+    assert "which server?" in capfd.readouterr().err
 
 
 def test_around_one_server_no_port_of_a_config_is_opened(tmp_path: Path) -> None:
@@ -310,6 +413,7 @@ def test_around_one_server_no_port_of_a_config_is_opened(tmp_path: Path) -> None
     assert [*config.used("traffic.listeners")] == ["mcp_stdio"]
     assert [(name, pipeline.receivers) for name, pipeline in config.service.pipelines.items()] == [("traces", ("traffic",))]
     assert [*config.used("receivers")] == ["traffic"]
+    assert not config.prices.genai_prices, "no call of such a server has a price"
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

@@ -4,8 +4,10 @@ Upstreams that nobody here wrote: `@copilotkit/aimock` speaks for eight provider
 What an application gets from it through the sidecar is what it gets without; and the sidecar has understood what it was.
 """
 
+import asyncio
 import json
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,8 +22,9 @@ import pytest
 from sidecar.model.answered import A2aAnswered, McpAnswered, ModelAnswered
 from sidecar.model.asked import A2aAsked, McpAsked, ModelAsked
 from sidecar.model.facts import AttemptFinished
-from tests.peers.node import Program, needs_node
+from tests.peers.node import NODE, PACKAGES, Program, needs_node
 from tests.peers.providers.ways import SETTINGS
+from tests.repository import ROOT
 from tests.scene import Opened
 from tests.sidecar_under_test import SidecarUnderTest, config_for
 
@@ -384,3 +387,19 @@ async def test_a_mocked_agent_answers_the_same(ways: Ways) -> None:
     assert (asked.operation, asked.message, asked.protocol_version) == ("SendMessage", "m1", "1.0")
     assert answered.is_ended
     assert answered.error_type == ""
+
+
+EVERYTHING = "@modelcontextprotocol/server-everything/dist/index.js"
+
+
+async def test_a_server_over_stdio_does_not_mind_the_sidecar_before_it() -> None:
+    """Its SDK writes the id behind the result, and refuses parameters that it does not know."""
+    mcp = pytest.importorskip("mcp", reason="the official SDK is not installed (pip install 'mcp>=2')")
+    client = pytest.importorskip("mcp.client.client", reason="as above")
+    words = ["-m", "sidecar", "mcp", "--", str(NODE), str(PACKAGES / EVERYTHING), "stdio"]
+    parameters = mcp.StdioServerParameters(command=sys.executable, args=words, env={"PYTHONPATH": str(ROOT)})
+    async with asyncio.timeout(20), client.Client(mcp.stdio_client(parameters)) as session:
+        assert len((await session.list_tools()).tools) > 5
+        assert (await session.call_tool("echo", {"message": TEXT})).content[0].text == f"Echo: {TEXT}"
+        assert (await session.call_tool("get-sum", {"a": 1})).is_error
+        assert (await session.list_resources()).resources

@@ -4,7 +4,8 @@ Costs are right: against the package `genai-prices` itself, and against every tr
 The package is the oracle: what it calculates in decimal numbers, rounded up to nano-dollars, is what our integers give.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -17,9 +18,13 @@ from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.dialects import anthropic, bedrock, cohere, gemini, openai
+from sidecar.dialects.dialect import Dialect, Heading
 from sidecar.engines.prices.price_list import PriceList
 from sidecar.engines.prices.service_tier import price_context
-from sidecar.model.cost import Pricing
+from sidecar.model.answered import ModelAnswered
+from sidecar.model.asked import ModelAsked
+from sidecar.model.cost import Cost, Pricing
 from sidecar.model.usage import Usage
 from tests.engines.prices.calls import NOW, at, cost, installed
 
@@ -296,3 +301,101 @@ def test_a_usage_that_is_priced_stays_as_it_was() -> None:
     before = asdict(SENSES)
     cost(PRICES, "openai", "gpt-5.1", SENSES, is_ended=False)
     assert asdict(SENSES) == before
+
+
+# --- what cannot be so is never exact, whoever says it ---
+
+Body = dict[str, Any]
+
+
+def of_openai(usage: Body) -> Body:
+    message = {"role": "assistant", "content": "Hello"}
+    return {"id": "c", "model": "gpt-4o-mini", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+
+
+def of_responses(usage: Body) -> Body:
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}]
+    return {"id": "r", "object": "response", "status": "completed", "model": "gpt-4o-mini", "output": output, "usage": usage}
+
+
+def of_anthropic(usage: Body) -> Body:
+    content = [{"type": "text", "text": "Hello"}]
+    return {"id": "m", "type": "message", "model": "claude-sonnet-4-5", "content": content, "stop_reason": "end_turn", "usage": usage}
+
+
+def of_gemini(usage: Body) -> Body:
+    candidate = {"content": {"parts": [{"text": "Hello"}]}, "finishReason": "STOP"}
+    return {"modelVersion": "gemini-2.5-flash", "candidates": [candidate], "usageMetadata": usage}
+
+
+def of_bedrock(usage: Body) -> Body:
+    return {"output": {"message": {"content": [{"text": "Hello"}]}}, "stopReason": "end_turn", "usage": usage}
+
+
+def of_cohere(usage: Body) -> Body:
+    return {"id": "c", "message": {"content": [{"type": "text", "text": "Hello"}]}, "finish_reason": "COMPLETE", "usage": usage}
+
+
+SPEAKERS: dict[str, tuple[Dialect, str, str, str, Callable[[Body], Body], Body]] = {
+    "chat": (openai, "/v1/chat/completions", "openai", "gpt-4o-mini", of_openai, {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}),
+    "responses": (openai, "/v1/responses", "openai", "gpt-4o-mini", of_responses, {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}),
+    "anthropic": (anthropic, "/v1/messages", "anthropic", "claude-sonnet-4-5", of_anthropic, {"input_tokens": 10, "output_tokens": 2}),
+    "gemini": (gemini, "/v1beta/models/gemini-2.5-flash:generateContent", "gcp.gemini", "gemini-2.5-flash", of_gemini, {"promptTokenCount": 10, "candidatesTokenCount": 2}),
+    "bedrock": (bedrock, "/model/anthropic.claude-sonnet-4-5-20250929-v1:0/converse", "aws.bedrock", "", of_bedrock, {"inputTokens": 10, "outputTokens": 2}),
+    "cohere": (cohere, "/v2/chat", "cohere", "command-r-08-2024", of_cohere, {"billed_units": {"input_tokens": 10, "output_tokens": 2}}),
+}  # fmt: skip
+NOT_SO: dict[str, tuple[Body, ...]] = {
+    "chat": (
+        {"prompt_tokens": -10}, {"completion_tokens": -1}, {"prompt_tokens": 10**15}, {"prompt_tokens": 2**31, "total_tokens": None},
+        {"prompt_tokens": None}, {"prompt_tokens": 0}, {"prompt_tokens_details": {"cached_tokens": -5}},
+        {"prompt_tokens_details": {"cached_tokens": 11}}, {"completion_tokens_details": {"reasoning_tokens": 3}}, {"total_tokens": 5},
+    ),
+    "responses": (
+        {"input_tokens": -10}, {"output_tokens": -1}, {"input_tokens_details": {"cached_tokens": 11}},
+        {"output_tokens_details": {"reasoning_tokens": -1}}, {"total_tokens": 1000},
+    ),
+    "anthropic": (
+        {"input_tokens": -10}, {"output_tokens": -1}, {"output_tokens": 10**15}, {"cache_read_input_tokens": -1}, {"input_tokens": None},
+        {"cache_creation_input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 2}},
+    ),
+    "gemini": (
+        {"promptTokenCount": -10}, {"candidatesTokenCount": -1}, {"thoughtsTokenCount": -1}, {"cachedContentTokenCount": 11},
+        {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 11}]}, {"promptTokenCount": 2**40},
+    ),
+    "bedrock": ({"inputTokens": -10}, {"outputTokens": -1}, {"cacheReadInputTokens": -1}, {"cacheWriteInputTokens": 10**15}),
+    "cohere": (
+        {"billed_units": {"input_tokens": -10, "output_tokens": 2}}, {"billed_units": {"input_tokens": 10, "output_tokens": -2}},
+        {"billed_units": {"input_tokens": 10, "output_tokens": 2, "search_units": -1}},
+    ),
+}  # fmt: skip
+
+
+def told_by(speaker: str, different: Body) -> Cost:
+    """What a whole answer with this usage costs, read by its dialect."""
+    dialect, path, provider, model, body, usage = SPEAKERS[speaker]
+    heading = Heading("POST", path, provider=provider)
+    request = json.dumps({"model": model, "messages": [{"role": "user", "content": "x" * 30}]}).encode()
+    asked = dialect.request(dialect.operation(heading), heading, request)
+    reader = dialect.reader(asked, 200, "application/json", {})
+    answer = json.dumps(body({**usage, **different})).encode()
+    reader.feed(answer)
+    reader.end()
+    assert isinstance(asked, ModelAsked) and isinstance(reader.answered, ModelAnswered)
+    return PriceList(catalogue=installed()).cost(
+        asked, reader.answered, host="", at_ns=NOW, request_bytes=len(request), answered_bytes=len(answer), status=200
+    )
+
+
+@pytest.mark.parametrize("speaker", SPEAKERS)
+def test_what_can_be_so_is_exact(speaker: str) -> None:
+    assert told_by(speaker, {}).pricing is EXACT
+
+
+@pytest.mark.parametrize(
+    ("speaker", "different"), [pytest.param(speaker, each, id=f"{speaker}: {each}") for speaker, all_of in NOT_SO.items() for each in all_of]
+)
+def test_what_cannot_be_so_is_estimated_and_neither_nothing_nor_a_fortune(speaker: str, different: Body) -> None:
+    found = told_by(speaker, different)
+    assert found.pricing is ESTIMATED and found.why in ("nonsense", "contradiction", "half_told"), found
+    usual = told_by(speaker, {}).nano_usd
+    assert usual / 10 < found.nano_usd < usual * 10

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sidecar.dialects import a2a
 from sidecar.dialects.a2a.questions import A2aCall
-from sidecar.dialects.dialect import Dialect, Heading
+from sidecar.dialects.dialect import Dialect, Heading, Unreadable
 from sidecar.dialects.jsonrpc import SIDECAR_ERROR
 from sidecar.model.answered import A2aAnswered
 from sidecar.model.asked import A2aAsked, Asked
@@ -160,10 +160,10 @@ def test_our_own_reader_takes_an_ending_for_what_it_is(asked: A2aCall, begun: by
 # changes
 
 
-def test_nothing_of_a_call_is_ever_changed() -> None:
-    body = b'{"jsonrpc":"2.0"}'
+def test_no_change_is_taken_and_who_asks_is_told() -> None:
     for change in (Clamp(5), IncludeUsage(), Meta(b"00-1-2-3")):
-        assert a2a.edit(RPC, body, change) is body
+        with pytest.raises(Unreadable):
+            a2a.edit(RPC, b'{"jsonrpc":"2.0"}', change)
         assert a2a.takes_out(RPC, change) is None
 
 

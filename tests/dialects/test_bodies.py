@@ -100,3 +100,47 @@ def test_what_can_be_read_is_read_whatever_the_status(status: int) -> None:
     read: list[bytes] = []
     unless_refused(read.append, status)(b"{}")
     assert read == [b"{}"]
+
+
+class _Space:
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def take(self, count: int) -> bool:
+        if count > self.left:
+            return False
+        self.left -= count
+        return True
+
+    def give_back(self, count: int) -> None:
+        self.left += count
+
+
+def test_a_long_body_takes_its_place_until_it_is_dropped() -> None:
+    space = _Space(1_000_000)
+    read: list[bytes] = []
+    reader = WholeBody(Answered(), read.append)
+    reader.space = space
+    reader.feed(b"x" * 60_000)
+    assert space.left == 1_000_000, "a short one needs no room"
+    for _ in range(3):
+        reader.feed(b"x" * 60_000)
+    assert 1_000_000 - 240_000 <= space.left < 1_000_000 - 240_000 + 65_536
+    reader.end()
+    reader.drop()
+    reader.drop()
+    assert space.left == 1_000_000
+    assert read == [b"x" * 240_000] and reader.has_room
+
+
+def test_a_body_for_which_there_is_no_room_is_let_go() -> None:
+    space = _Space(100_000)
+    reader = WholeBody(Answered(), pytest.fail)
+    reader.space = space
+    reader.feed(b"x" * 90_000)
+    assert space.left == 10_000
+    reader.feed(b"x" * 90_000)
+    reader.feed(b"x")
+    reader.end()
+    assert space.left == 100_000
+    assert not reader.has_room and reader.answered == Answered(is_ended=True, is_unreadable=True)

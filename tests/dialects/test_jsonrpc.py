@@ -180,3 +180,21 @@ def test_whatever_comes_is_read_or_refused(body: bytes) -> None:
     except Unreadable:
         pass
     text(body), key(body), told(body)
+
+
+@pytest.mark.parametrize("unit", ["\\u00e9", "\\ud83d\\ude00", "a\\n", '\\"'], ids=["escape", "pair", "line", "quote"])
+def test_of_a_very_long_text_with_escapes_only_the_beginning_is_decoded(unit: str) -> None:
+    raw = b'"' + unit.encode() * 100_000 + b'"'
+    assert text(raw) == json.loads(raw)[:MOST_TEXT]
+    assert text(raw, 7) == json.loads(raw)[:7]
+
+
+def test_an_id_of_megabytes_is_none() -> None:
+    assert key(b'"' + b"a" * 10_000 + b'"') is None
+    assert key(b"1" * 10_000) is None
+    assert key(b"[1]") is None
+
+
+def test_what_is_nothing_but_brackets_is_no_message() -> None:
+    with pytest.raises(Unreadable):
+        messages(b'{"params":[' + b"[]," * 3_000_000 + b"1]}")

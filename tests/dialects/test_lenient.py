@@ -6,7 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.dialects.dialect import Unreadable
-from sidecar.dialects.lenient import MOST_COUNT, MOST_MENDED_BYTES, Lenient, Lists, count, least, raw_size, size
+from sidecar.dialects.lenient import (
+    LONG_BYTES,
+    MOST_COUNT,
+    MOST_MEMBER_BYTES,
+    MOST_MENDED_BYTES,
+    Lenient,
+    Lists,
+    count,
+    is_crowded,
+    least,
+    raw_size,
+    size,
+)
 
 
 class Inner(msgspec.Struct):
@@ -156,3 +168,51 @@ def test_who_needs_to_know_is_told_whether_everything_fitted() -> None:
 @pytest.mark.parametrize(("value", "expected"), [(3.0, 3), (30.0, 10), (-1.0, 0), (0.0, 0), (1e300, 0), (0.5, 0)])
 def test_a_part_is_no_more_than_its_total(value: float, expected: int) -> None:
     assert least(value, 10) == expected
+
+
+def _long(members: bytes, fill: int = LONG_BYTES) -> bytes:
+    return b'{"x":"' + b"x" * fill + b'",' + members + b"}"
+
+
+@pytest.mark.parametrize(
+    ("members", "expected", "fits"),
+    [
+        (b'"firstName":"a","inner":{"text":"b"}', Outer("a", Inner("b")), True),
+        (b'"firstName":7,"inner":{"text":8,"number":2}', Outer(inner=Inner(number=2)), False),
+        (b'"items":[{"text":"a"},7],"either":"x"', Outer(items=[Inner("a")], either="x"), False),
+        (b'"firstName":"' + b"a" * MOST_MEMBER_BYTES + b'","either":"x"', Outer(either="x"), False),
+        (b'"firstName":"a","firstName":"b"', Outer("b"), True),
+    ],
+    ids=["fits", "wrong", "items", "too-long", "twice"],
+)
+@pytest.mark.parametrize("fill", [LONG_BYTES, 5 << 20], ids=["long", "longer"])
+def test_of_a_long_request_only_short_members_are_read(members: bytes, expected: Outer, fits: bool, fill: int) -> None:
+    body = _long(members, fill)
+    assert Lenient(Outer).skim(body) == expected
+    assert Lenient(Outer).skim(b"\xef\xbb\xbf" + body) == expected
+    assert Lenient(Outer).try_to(body) == (expected, fits)
+
+
+def test_a_long_member_that_is_meant_to_stay_raw_is_kept() -> None:
+    raw = b'["' + b"x" * MOST_MEMBER_BYTES + b'"]'
+    assert bytes(Lenient(Outer).skim(_long(b'"rest":' + raw)).rest) == raw
+
+
+@pytest.mark.parametrize("body", [_long(b'"a":tru'), _long(b'"a":"\\ud800"', 2 << 20), b"[" + _long(b'"a":1') + b"]", b" " * 9_000_000])
+def test_a_long_request_that_is_no_object_is_unreadable(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        Lenient(Outer).skim(body)
+
+
+@pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b'"a":1,', b"1,"], ids=["lists", "objects", "members", "numbers"])
+def test_many_megabytes_of_the_smallest_parts_are_not_leapt_over(part: bytes) -> None:
+    body = part * (16 * 1024 * 1024 // len(part))
+    assert is_crowded(body)
+    assert not is_crowded(body[: 1 << 20])
+    with pytest.raises(Unreadable):
+        Lenient(Outer).skim(b'{"a":[' + body + b"1]}")
+
+
+def test_many_megabytes_of_turns_are_no_crowd() -> None:
+    turn = b'{"role":"user","content":[{"type":"text","text":"' + b"It is, as they say: a {name} or a [list], but seldom any more.\\n" * 10 + b'"}]},'
+    assert not is_crowded(turn * (16 * 1024 * 1024 // len(turn)))

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.dialects import mcp
-from sidecar.dialects.dialect import Clamp, Dialect, Heading, IncludeUsage, Meta, Unreadable
+from sidecar.dialects.dialect import Change, Clamp, Dialect, Heading, IncludeUsage, Meta, Reroute, Unreadable
 from sidecar.dialects.mcp.questions import message_of
 from sidecar.model.answered import Answered
 from sidecar.model.asked import McpAsked
@@ -98,14 +98,20 @@ def test_trace_context_is_spliced_into_meta(body: bytes, expected: bytes) -> Non
     ],
     ids=range(4),
 )
-def test_what_is_no_single_request_stays_as_it_is(body: bytes) -> None:
-    assert mcp.edit(message_of(body), body, META) is body
+def test_what_is_no_single_request_takes_no_context(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        mcp.edit(message_of(body), body, META)
 
 
-def test_changes_that_mean_nothing_here_change_nothing() -> None:
+@pytest.mark.parametrize("change", [Clamp(5), IncludeUsage(), Reroute("http://a", "/", "/x/")], ids=["clamp", "usage", "reroute"])
+def test_changes_that_mean_nothing_here_are_not_taken(change: Change) -> None:
+    with pytest.raises(Unreadable):
+        mcp.edit(CALL, b'{"id":"7","method":"ping"}', change)
+
+
+def test_a_context_without_anything_in_it_changes_nothing() -> None:
     body = b'{"id":"7","method":"ping"}'
-    for change in (Clamp(5), IncludeUsage(), Meta(b"")):
-        assert mcp.edit(CALL, body, change) is body
+    assert mcp.edit(CALL, body, Meta(b"")) is body
 
 
 @pytest.mark.parametrize("params", [b"[1]", b'"x"', b'{"_meta":[]}', b'{"_meta":7}'])

@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+from genai_prices.data import providers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from sidecar.dialects.dialect import Clamp, Dialect, Heading, IncludeUsage, Meta
 from sidecar.model.answered import Answered, ModelAnswered
 from sidecar.model.asked import ModelAsked
 from sidecar.model.errors import CODES, Refused
+from sidecar.model.usage import NONSENSE
 from tests.dialects.shown import part_of, shown
 from tests.dialects.transcripts import Transcript, asked_members, members, read, splits, transcripts
 
@@ -156,7 +158,7 @@ def test_no_line_makes_it_raise(line: Any) -> None:
 
 def test_absurd_counts_are_not_told() -> None:
     usage = answered({"done": True, "prompt_eval_count": -1, "eval_count": 1e300}).usage
-    assert usage is not None and (usage.input_total, usage.output_total) == (0, 0)
+    assert usage is not None and (usage.input_total, usage.output_total, usage.doubt) == (0, 0, NONSENSE)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -242,3 +244,53 @@ def test_pictures_are_said_to_be_there_without_their_bytes() -> None:
     assert found is not None
     assert ([part_of(part) for part in found.instructions], shown(found.input)) == (["Be brief."], ["user: Look | <blob image>"])
     assert "iVBORw0KGgo" not in repr(found)
+
+
+# ── the official SDK as an oracle ────────────────────────────────────────────────────────────────────────────────────
+# The package genai-prices, which is it for the others, has nothing for Ollama (see below).
+
+_SDK_TYPES = {"/api/chat": "ChatResponse", "/api/generate": "GenerateResponse", "/api/embed": "EmbedResponse"}
+
+
+def sdk_response(path: str, body: bytes) -> Any:
+    """The lines of a body as the SDK hands them to the application."""
+    types = pytest.importorskip("ollama._types", reason="the official SDK is not installed: make sdks")
+    kind = getattr(types, _SDK_TYPES[path])
+    lines = [json.loads(line) for line in body.splitlines() if line.strip()]
+    return [kind.model_validate(line) for line in lines if "error" not in line]
+
+
+@pytest.mark.parametrize(
+    "transcript", [each for each in TRANSCRIPTS if each.status == 200], ids=lambda transcript: transcript.name
+)
+def test_the_official_sdk_counts_the_same(transcript: Transcript) -> None:
+    told = sdk_response(transcript.heading.path, transcript.body)
+    reader = transcript.reader()
+    reader.feed(transcript.body)
+    reader.end()
+    answered = reader.answered
+    assert isinstance(answered, ModelAnswered)
+    counts = [(each.prompt_eval_count, each.eval_count) for each in told if each.prompt_eval_count or each.eval_count]
+    usage = answered.usage
+    expected = [(read or 0, written or 0) for read, written in counts[-1:]]
+    assert ([(usage.input_total, usage.output_total)] if usage else []) == expected
+    assert answered.model == next((each.model for each in told if each.model), "")
+    assert answered.finish_reasons == [each.done_reason for each in told if each.done_reason]
+    messages = [each.message for each in told if hasattr(each, "message")]
+    calls = [call.function.name for message in messages for call in message.tool_calls or ()]
+    assert [call.name for call in answered.tool_calls] == calls
+    if messages:
+        texts = "".join((message.content or "") + (message.thinking or "") for message in messages)
+        arguments = sum(len(call.arguments) for call in answered.tool_calls)
+        assert answered.content_bytes == len(texts.encode()) + arguments
+
+
+def test_each_count_of_the_sdks_types_is_read() -> None:
+    types = pytest.importorskip("ollama._types", reason="the official SDK is not installed: make sdks")
+    for name in _SDK_TYPES.values():
+        counts = {field for field in getattr(types, name).model_fields if field.endswith("_count")}
+        assert counts == {"prompt_eval_count", "eval_count"}, "a new class of tokens"
+
+
+def test_the_package_of_prices_has_no_oracle_for_ollama_yet() -> None:
+    assert not [each.id for each in providers if "ollama" in each.id], "now it can be compared like the others"

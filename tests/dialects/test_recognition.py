@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.dialects.dialect import Heading
+from sidecar.dialects.dialect import Heading, Unreadable
 from sidecar.dialects.recognition import IN_ORDER, dialect_named, is_dialect, recognise
 
 JSON = {"content-type": "application/json"}
@@ -51,13 +51,47 @@ def test_what_nobody_knows_passes_unread(method: str, path: str) -> None:
     assert recognise("auto", Heading(method, path, fields={"accept": "*/*"})) is None
 
 
-def test_json_that_may_be_a_message_is_a_guess_only_where_nobody_was_named() -> None:
-    heading = Heading("POST", "/rpc", fields=JSON)
-    guess, named = recognise("auto", heading), recognise("a2a", heading)
+@pytest.mark.parametrize(("fields", "name"), [(JSON, "a2a"), (MCP, "mcp"), (MCP, "a2a")], ids=["a2a", "mcp", "both"])
+def test_json_that_may_be_a_message_is_a_guess_only_where_nobody_was_named(fields: dict[str, str], name: str) -> None:
+    heading = Heading("POST", "/rpc", fields=fields)
+    guess, named = recognise("auto", heading), recognise(name, heading)
     assert guess is not None
     assert guess.is_guess
     assert named is not None
     assert not named.is_guess
+    assert named.operation == "message"
+
+
+def said(fields: dict[str, str], body: bytes, path: str = "/rpc") -> tuple[str, str]:
+    """Whose a request is, and what it asks for, once its body has been read."""
+    found = recognise("auto", Heading("POST", path, fields=fields))
+    assert found is not None
+    asked = found.dialect.request(found.operation, Heading("POST", path, fields=fields), body)
+    return asked.dialect, asked.operation
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("initialize", "mcp"), ("tools/call", "mcp"), ("notifications/initialized", "mcp"), ("message/send", "a2a"),
+     ("tasks/get", "a2a"), ("SendMessage", "a2a")],
+)  # fmt: skip
+def test_the_body_tells_whose_json_rpc_it_is(method: str, expected: str) -> None:
+    assert said(MCP, b'{"id":1,"method":"%b"}' % method.encode())[0] == expected
+
+
+@pytest.mark.parametrize("body", [b'{"model":"x"}', b'{"id":1,"method":"eth_call"}', b'{"id":1,"result":{}}', b"[]", b"", b"\xff"])
+@pytest.mark.parametrize("path", ["/rpc", "/v1/things"])
+def test_what_only_accepts_like_a_client_of_mcp_is_nobodys(body: bytes, path: str) -> None:
+    with pytest.raises(Unreadable):
+        said(MCP, body, path)
+
+
+@pytest.mark.parametrize("field", ["mcp-session-id", "mcp-protocol-version", "mcp-method"])
+def test_a_field_of_mcp_makes_it_certain(field: str) -> None:
+    found = recognise("auto", Heading("POST", "/rpc", fields={**MCP, field: "x"}))
+    assert found is not None
+    assert (found.dialect.name, found.is_guess) == ("mcp", False)
+    assert said({**MCP, field: "x"}, b'{"id":1,"method":"custom/method"}') == ("mcp", "custom/method")
 
 
 def test_a_name_with_a_dot_is_somebody_elses() -> None:

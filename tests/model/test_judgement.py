@@ -12,7 +12,21 @@ from sidecar.model.asked import A2aAsked, Asked, McpAsked, ModelAsked
 from sidecar.model.dialogue import Dialogue
 from sidecar.model.errors import CODES
 from sidecar.model.facts import Purpose
-from sidecar.model.judgement import ROWS, Phase, Ratio, Retry, Slo, Streak, Throttle, Verdict, has_bad_tool_call, judge, of_fact
+from sidecar.model.judgement import (
+    ROWS,
+    Judgement,
+    Phase,
+    Ratio,
+    Retry,
+    Slo,
+    Streak,
+    Throttle,
+    Verdict,
+    closely,
+    has_bad_tool_call,
+    judge,
+    of_fact,
+)
 from tests.telemetry.facts import attempt, exchange
 
 CHAT = ModelAsked("openai", "chat", streams=True, provider="openai", model="gpt-4o")
@@ -42,6 +56,7 @@ TABLE = {
     "tool_error": ("keeps", "uncounted", "accept", "quality", "no"),
     "task_failed": ("keeps", "uncounted", "accept", "quality", "no"),
     "gone": ("keeps", "uncounted", "accept", "excluded", "no"),
+    "gone_late": ("keeps", "slow", "accept", "excluded", "no"),
     "injected": ("keeps", "uncounted", "uncounted", "excluded", "no"),
     "refused": ("keeps", "uncounted", "uncounted", "excluded", "no"),
     "failed_here": ("keeps", "uncounted", "uncounted", "bad", "no"),
@@ -283,3 +298,111 @@ def test_everything_is_judged(status: int, error: str, has_bytes: bool, dialogue
     assert judged.kind or judged.row.verdict is not Verdict.ERROR
     assert not (judged.is_exposed and judged.row.retry is not Retry.NO)
     assert judged == judgement.judge(status, error, dialogue, has_bytes=has_bytes, purpose=purpose)
+
+
+def early(**different: object) -> Dialogue:
+    """A stream of which no content has come."""
+    return chat(**{"is_ended": False, "content_bytes": 0, **different})
+
+
+def midway(**different: object) -> Dialogue:
+    """A stream of which content has been passed on."""
+    return chat(**{"is_ended": False, **different})
+
+
+# the research's table once more, a line of it for each group: what happens, in all the ways in which it does, and how it is judged
+HAPPENS: dict[str, tuple[str, list[Judgement]]] = {
+    "connect, TLS, reset before headers, 5xx": (
+        "unreachable failed",
+        [
+            *(judge(0, code) for code in ("dns_failed", "connect_failed", "connect_timeout", "tls_failed", "upstream_closed", "upstream_cut")),
+            *(judge(status, "") for status in (500, 502, 503, 504)),
+            *(judge(status, "", chat(error_type="api_error", content_bytes=0)) for status in (500, 502, 503, 504)),
+            judge(200, "", early(error_type="server_error")),
+        ],
+    ),
+    "529, overloaded before content": (
+        "overloaded",
+        [
+            judge(529, ""), judge(529, "", chat(error_type="overloaded_error", content_bytes=0)),
+            judge(200, "", early(error_type="overloaded_error")), judge(200, "upstream_cut", early(error_type="overloaded_error")),
+        ],
+    ),
+    "429": ("throttled", [judge(429, ""), judge(429, "", early(error_type="rate_limit_error")), judge(200, "", early(error_type="rate_limit_error"))]),
+    "401, 403, 402, insufficient quota": (
+        "credential",
+        [
+            *(judge(status, "") for status in (401, 402, 403)), judge(429, "", early(error_type="insufficient_quota")),
+            judge(200, "", early(error_type="billing_error")), judge(200, "", early(error_type="authentication_error")),
+        ],
+    ),
+    "400, 404, 413, 422, context too long": (
+        "caller",
+        [
+            *(judge(status, "") for status in (400, 404, 413, 422)), judge(400, "", early(error_type="context_length_exceeded")),
+            judge(200, "", early(error_type="context_length_exceeded")), judge(200, "", midway(error_type="invalid_request_error")),
+        ],
+    ),
+    "the first content does not come in time": (
+        "slow_start",
+        [judge(0, "first_byte_timeout"), judge(200, "first_byte_timeout", early()), judge(200, "idle_timeout", early(), has_bytes=True)],
+    ),
+    "content stops coming": ("stalled", [judge(200, "idle_timeout", midway()), judge(200, "idle_timeout", has_bytes=True)]),
+    "cut before the terminal event": (
+        "cut",
+        [
+            judge(200, "upstream_cut", midway()), judge(200, "", midway()), judge(200, "upstream_cut", has_bytes=True),
+            judge(200, "", midway(error_type="overloaded_error")), judge(200, "", midway(error_type="rate_limit_error")),
+            judge(200, "", midway(error_type="api_error")), judge(200, "upstream_malformed", midway()),
+        ],
+    ),
+    "cut before any content": ("cut_early", [judge(200, "upstream_cut", early()), judge(200, "", early()), judge(200, "upstream_cut")]),
+    "a whole answer with tool calls that are no JSON": (
+        "bad_tool_call",
+        [closely(judge(200, "", each), each) for each in (chat(tool_calls=[ToolCall("c", "search", b"{")]), chat(tool_calls=[ToolCall("c", "s", b"\xff")]))],
+    ),
+    "the client goes away": (
+        "gone",
+        [judge(status, "client_gone", each) for status in (0, 200) for each in (early(), midway())] + [judge(200, "client_gone", midway(), is_late=True)],
+    ),
+    "the client goes away after waiting longer than p95": (
+        "gone_late", [judge(0, "client_gone", is_late=True), judge(200, "client_gone", early(), is_late=True)],
+    ),
+    "injected": (
+        "injected",
+        [judge(status, error, each, purpose=Purpose.CHAOS) for status in (0, 200, 429, 503) for error in ("", "upstream_cut", "client_gone") for each in (None, early(), midway(), chat())],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HAPPENS)
+def test_each_way_in_which_it_happens_is_the_same_row(what: str) -> None:
+    names, judged = HAPPENS[what]
+    assert {each.row.name for each in judged} == set(names.split())
+    for each in judged:
+        assert not each.is_exposed or each.row.retry is Retry.NO
+
+
+def test_every_row_that_the_research_has_happens() -> None:
+    of_others = {"ok", "tool_error", "task_failed", "refused", "failed_here", "unknown"}
+    assert {name for names, _ in HAPPENS.values() for name in names.split()} == set(TABLE) - of_others
+
+
+@given(
+    st.sampled_from([0, 200, 204, 400, 401, 429, 500, 529]), st.sampled_from(["", *CODES]), st.booleans(),
+    st.sampled_from([None, chat(), early(), midway(), early(error_type="overloaded_error"), midway(error_type="overloaded_error")]),
+)  # fmt: skip
+def test_waiting_long_changes_only_what_a_client_that_went_away_means(status: int, error: str, has_bytes: bool, dialogue: Dialogue | None) -> None:
+    usual = judge(status, error, dialogue, has_bytes=has_bytes)
+    late = judge(status, error, dialogue, has_bytes=has_bytes, is_late=True)
+    if usual.row.name == "gone" and not usual.is_exposed:
+        assert (late.row.name, late.kind, late.phase) == ("gone_late", usual.kind, usual.phase)
+    else:
+        assert late == usual
+
+
+def test_looking_closely_changes_nothing_else() -> None:
+    bad = ToolCall("c", "search", b"{")
+    for dialogue in (None, chat(), midway(tool_calls=[bad]), early(error_type="x", tool_calls=[bad]), Dialogue(TOOL, McpAnswered(is_ended=True))):
+        judged = judge(200, "", dialogue)
+        assert closely(judged, dialogue) is judged

@@ -1,5 +1,6 @@
 """
-A real agent of the official `a2a-sdk`: its card, JSON-RPC at `/a2a`, HTTP+JSON at `/rest`, both in 1.0 and 0.3, on a free port.
+A real agent of the official `a2a-sdk`: its card, JSON-RPC at `/a2a`, HTTP+JSON at `/rest`, both in 1.0 and 0.3, on a free port;
+where it is asked to, gRPC of 1.0 on another.
 
     async with Agent() as agent:
         ... agent.url ...
@@ -18,6 +19,7 @@ from a2a.helpers.proto_helpers import new_task_from_user_message, new_text_messa
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandlerV2
+from a2a.server.request_handlers.grpc_handler import GrpcHandler
 from a2a.server.routes.agent_card_routes import create_agent_card_routes
 from a2a.server.routes.jsonrpc_routes import create_jsonrpc_routes
 from a2a.server.routes.rest_routes import create_rest_routes
@@ -30,6 +32,8 @@ from a2a.types.a2a_pb2 import (
     AgentSkill,
     Role,
 )
+from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server
+from grpc import aio
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -62,23 +66,34 @@ class _Packer(AgentExecutor):
 
 
 class Agent:
-    """`signed` puts a signature into the card, `coded` compresses it; `asked` are the paths that were asked for, in order."""
+    """
+    `signed` puts a signature into the card, `coded` compresses it, `grpc` has it speak that too, at `grpc_port`.
 
-    def __init__(self, *, signed: bool = False, coded: bool = False) -> None:
+    `asked` are the paths that were asked for, in order.
+    """
+
+    def __init__(self, *, signed: bool = False, coded: bool = False, grpc: bool = False) -> None:
         self._signed = signed
         self._coded = coded
+        self._rpc: Any = aio.server() if grpc else None
+        self.grpc_port = 0
         self.asked: list[tuple[str, str]] = []
 
     async def __aenter__(self) -> "Agent":
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        if self._rpc is not None:
+            self.grpc_port = self._rpc.add_insecure_port("127.0.0.1:0")
         self._handler = DefaultRequestHandlerV2(_Packer(), InMemoryTaskStore(), self.card, extended_agent_card=self.card)
         routes = [
             *create_agent_card_routes(self.card, cache_control="max-age=60"),
             *create_jsonrpc_routes(self._handler, "/a2a", enable_v0_3_compat=True),
             *create_rest_routes(self._handler, path_prefix="/rest", enable_v0_3_compat=True),
         ]
+        if self._rpc is not None:
+            add_A2AServiceServicer_to_server(GrpcHandler(self._handler), self._rpc)
+            await self._rpc.start()
         app: Any = Starlette(routes=routes)
         if self._coded:
             app = GZipMiddleware(app, minimum_size=1)
@@ -91,6 +106,8 @@ class Agent:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._handler.aclose()
+        if self._rpc is not None:
+            await self._rpc.stop(None)
         self._server.should_exit = True
         await self._serving
         self._socket.close()
@@ -125,6 +142,9 @@ class Agent:
             default_output_modes=["text/plain"],
             skills=[AgentSkill(id="pack", name="Pack", description="Packs.", tags=["travel"])],
         )
+        if self._rpc is not None:
+            where = f"127.0.0.1:{self.grpc_port}"
+            card.supported_interfaces.append(AgentInterface(url=where, protocol_binding="GRPC", protocol_version="1.0"))
         if self._signed:
             card.signatures.append(AgentCardSignature(protected="e30", signature="c2lnbmF0dXJl"))
         return card

@@ -40,6 +40,22 @@ def test_a_call_that_a_rule_stopped_is_a_policy_check(code: str) -> None:
     assert read(agents.policy_check(code)) == {"agent.span.kind": "POLICY_CHECK"}
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"), [("", None), ("destination_denied", None), ("agent_card_signed", "POLICY_CHECK"), ("pool_timeout", "POLICY_CHECK")]
+)
+def test_the_policy_that_decided_is_named(error: str, kind: str | None) -> None:
+    """Where the error's code says by itself that a rule stopped the call, `policy_check` has written the kind."""
+    found = read(agents.policy("cost_guard/team", error))
+    assert (found["agent.policy.name"], found.get("agent.span.kind")) == ("cost_guard/team", kind)
+    assert agents.policy("", error) == b""
+
+
+@pytest.mark.parametrize("score", [0.0, 0.97, 847.0])
+def test_trust_is_a_number_and_nought_is_one(score: float) -> None:
+    assert read(agents.trust_score(score)) == {"agent.trust_score": score}
+    assert agents.trust_score(None) == b""
+
+
 def test_other_ends_are_none_and_the_codes_exist() -> None:
     assert agents.policy_check("") == agents.policy_check("upstream_cut") == b""
     assert CODES.keys() >= agents.POLICY_CODES

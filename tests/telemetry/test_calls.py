@@ -178,8 +178,8 @@ def test_those_who_come_when_a_table_is_full_share_one_series(monkeypatch: pytes
     for name in names:
         found = series(runtime, name)
         assert len(found) == 4
-        assert ("overflow=true",) in found
-    assert series(runtime, "calls.exchanges")[("overflow=true",)] == 7
+        assert ("otel_metric_overflow=true",) in found
+    assert series(runtime, "calls.exchanges")[("otel_metric_overflow=true",)] == 7
     assert series(runtime, "calls.exchanges")[("agent=agent-0", "status_class=2xx")] == 2
 
 

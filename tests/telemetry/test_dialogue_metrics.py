@@ -2,10 +2,13 @@
 
 import shutil
 import subprocess
+import sys
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from sidecar.model.asked import McpAsked, ModelAsked
 from sidecar.model.cost import Cost, Pricing
 from sidecar.model.dialogue import Dialogue
 from sidecar.model.usage import Usage
@@ -109,6 +112,9 @@ def test_a_call_that_failed_has_its_error_in_its_duration_and_counts_no_tokens()
     assert "error_type=overloaded_error" in labels
     assert sum(sum(metric.counts) for metric in series(metrics, "gen_ai.client.token.usage").values()) == 0
     assert only(metrics, "gen_ai.client.inference.usage.input_tokens").value == 0
+    for side in ("input", "output"):
+        ((labels, tokens),) = series(metrics, f"gen_ai.client.inference.operation.{side}_tokens").items()
+        assert "error_type=overloaded_error" in labels and (sum(tokens.counts), tokens.sum) == (1, 0), "the latest conventions want a 0"
     assert only(metrics, "cost.unpriced_calls").value == 1
 
 
@@ -202,6 +208,56 @@ def test_outsiders_fill_no_table(make: Any) -> None:
         for metric in family.series.values()
     )  # fmt: skip
     assert total == dialogue_metrics.MOST_SERIES * 5, "whoever comes late is counted all the same"
+
+
+MADE_UP = 100_000
+
+
+def test_a_hundred_thousand_made_up_names_share_one_series_and_take_no_more_memory_than_a_full_table() -> None:
+    """Models, tools, agents, methods, errors: OpenTelemetry's cardinality limit, with its `otel.metric.overflow`."""
+    metrics = Metrics()
+    each = DialogueMetrics(metrics, Semconv.BOTH)
+    model, tool = chat(), tool_call()
+    assert model.answered is not None and isinstance(model.asked, ModelAsked) and isinstance(tool.asked, McpAsked)
+    of_model, of_tool = attempt(dialogue=model), attempt(dialogue=tool)
+    tracemalloc.start()
+    for number in range(MADE_UP):
+        if number == MADE_UP // 100:
+            full, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            blocks = sys.getallocatedblocks()
+        name = f"{number:->200}"
+        model.asked.model = of_model.passage.agent = name
+        tool.asked.target = name
+        tool.asked.operation = "tools/call" if number & 1 else name
+        each.count(of_model, model)
+        each.count(of_tool, tool)
+    assert full < 8_000_000
+    assert sys.getallocatedblocks() - blocks < 2000
+    for family in metrics:
+        assert len(family.series) <= 4 * dialogue_metrics.MOST_SERIES + 1, family.name
+    overflow = ("otel_metric_overflow=true",)
+    durations = series(metrics, "gen_ai.client.operation.duration_seconds")
+    assert sum(durations[overflow].counts) == MADE_UP - dialogue_metrics.MOST_SERIES
+    assert sum(sum(metric.counts) for metric in series(metrics, "mcp.client.operation.duration_seconds").values()) == MADE_UP
+    assert sum(metric.value for metric in series(metrics, "cost.nano_usd").values()) == MADE_UP * 270_000, "no cent is lost"
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "name", "label"),
+    [
+        (chat(error_type="req 7 failed: key=abc"), "gen_ai.client.operation.duration_seconds", "error_type=_OTHER"),
+        (chat(error_type="rate_limit_error"), "gen_ai.client.operation.duration_seconds", "error_type=rate_limit_error"),
+        (tool_call(operation="acme/made-up"), "mcp.client.operation.duration_seconds", "mcp_method_name=_OTHER"),
+        (tool_call(error_type="123456", code=123456), "mcp.client.operation.duration_seconds", "rpc_response_status_code=_OTHER"),
+        (tool_call(error_type="-32602", code=-32602), "mcp.client.operation.duration_seconds", "rpc_response_status_code=-32602"),
+        (delegation(error_type="a b"), "a2a.client.operation.duration_seconds", "error_type=_OTHER"),
+    ],
+    ids=["error", "known error", "method", "code", "known code", "agent's error"],
+)
+def test_a_dimension_holds_words_that_are_known_or_look_like_one(dialogue: Dialogue, name: str, label: str) -> None:
+    ((labels, _),) = series(counted(dialogue), name).items()
+    assert label in labels
 
 
 def test_a_stream_of_absurdly_many_chunks_is_not_counted_in_chunks() -> None:

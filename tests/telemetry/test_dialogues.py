@@ -16,6 +16,7 @@ from sidecar.model.judgement import of_fact
 from sidecar.telemetry.dialogues import error_type
 from sidecar.telemetry.semconv import Semconv
 from sidecar.telemetry.spans import SpanWriter
+from sidecar.telemetry.words import MOST_NAMES, MOST_WORDS, OTHER
 from tests.otlp_collector import attributes_of
 from tests.telemetry.dialogues import chat, delegation, tool_call
 from tests.telemetry.facts import attempt, exchange
@@ -261,3 +262,72 @@ def test_what_a_dialect_knows_beyond_the_model_changes_no_span() -> None:
             own.answered = _Chatted(**{each.name: getattr(usual.answered, each.name) for each in fields(usual.answered)})
         assert attributes_of(client(own)) == attributes_of(client(usual))
         assert attributes_of(span(exchange(dialogue=own))) == attributes_of(span(exchange(dialogue=usual)))
+
+
+SECRETS = ["VALUE123", "hunter2", "tok1234567890", "sk-abcdefgh"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["key=VALUE123 is wrong", "api_key: hunter2", "Bearer tok1234567890 expired", "unknown key sk-abcdefgh", '{"token":"hunter2"}'],
+)
+@pytest.mark.parametrize("dialogue", [chat, tool_call, delegation], ids=["model", "tool", "agent"])
+def test_what_an_upstream_repeats_of_our_secrets_does_not_leave(dialogue: Any, message: str) -> None:
+    said = dialogue(error_type="invalid_request_error", error_message=message, content_bytes=0)
+    for fact in (attempt(status=401, dialogue=said), exchange(status=200, dialogue=dialogue(error_type="api_error", error_message=message))):
+        told = span(fact)
+        assert told.status.message
+        assert not [secret for secret in SECRETS if secret.encode() in told.SerializeToString()]
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("overloaded_error", "overloaded_error"), ("something_new", "something_new"), ("Request req_011CVf81aZ of key=abc failed", "_OTHER"),
+        ("x" * 300, "_OTHER"), ("sk-abcdefghijkl", "_OTHER"), ("line\nbreak", "_OTHER"), ("\udce9", "_OTHER"), ("err-20261120103000", "_OTHER"),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_an_upstreams_word_is_the_error_type_only_where_it_is_one(told: str, shown: str) -> None:
+    said = chat(error_type=told, content_bytes=0, is_ended=False)
+    assert attributes_of(client(said))["error.type"] == shown
+    failed = attributes_of(span(exchange(dialogue=said)))
+    assert failed.get("error.type", shown) == shown
+
+
+def test_an_upstream_that_makes_up_words_gets_so_many_and_no_more() -> None:
+    writer = SpanWriter(b"", scope_version="1")
+    letters = [f"{a}{b}{c}" for a in "abcdef" for b in "abcdef" for c in "abcdef"]
+    kinds = set()
+    for each in letters:
+        read = Span.FromString(writer.span(attempt(dialogue=chat(error_type=f"error_{each}", content_bytes=0, is_ended=False))))
+        kinds.add(attributes_of(read)["error.type"])
+    assert len(kinds) == MOST_WORDS + 1 and OTHER in kinds
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "name"),
+    [
+        (chat(model="m" * 256), "chat " + "m" * 250),
+        (tool_call(target="t" * 256), "tools/call " + "t" * 244),
+        (tool_call(operation="acme/made-up-7", target=""), "_OTHER"),
+        (tool_call(operation="notifications/progress", target=""), "notifications/progress"),
+        (tool_call(operation="resources/read", target="file:///secret"), "resources/read"),
+        (Dialogue(Asked("x", "o p"), Answered(is_ended=True)), "_OTHER"),
+    ],
+    ids=["model", "tool", "method", "notification", "resource", "operation"],
+)
+def test_the_name_of_a_span_is_short_and_made_of_what_is_known(dialogue: Dialogue, name: str) -> None:
+    assert client(dialogue).name == name
+    method = getattr(dialogue.asked, "operation", "")
+    assert attributes_of(client(dialogue)).get("mcp.method.name", method) == method, "the attribute has it in full"
+
+
+def test_models_and_tools_by_the_thousands_do_not_become_as_many_names() -> None:
+    writer = SpanWriter(b"", scope_version="1")
+    names = {
+        Span.FromString(writer.span(attempt(dialogue=each))).name
+        for number in range(MOST_NAMES + 50)
+        for each in (chat(model=f"made-up-{number}"), tool_call(target=f"made-up-{number}"))
+    }
+    assert len(names) == 2 * MOST_NAMES + 2 and {"chat", "tools/call"} < names

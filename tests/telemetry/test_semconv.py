@@ -1,40 +1,89 @@
 """The table: names that OpenTelemetry has, where it has them, and none that we made up outside of our own namespaces."""
 
 import re
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
 
+import opentelemetry.semconv._incubating.attributes as incubating_attributes
+import opentelemetry.semconv._incubating.metrics as incubating_metrics
 import pytest
-from opentelemetry.semconv._incubating.attributes import gen_ai_attributes, mcp_attributes, openai_attributes
-from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
+from opentelemetry.semconv import attributes
+from opentelemetry.semconv._incubating.attributes.gen_ai_attributes import GenAiOperationNameValues, GenAiProviderNameValues
 
+from sidecar.dialects import providers
 from sidecar.telemetry import semconv
+from sidecar.telemetry.delegations import INVOKE_AGENT
 from sidecar.telemetry.semconv import PARAMETERS, Name, Semconv, rows
+from sidecar.telemetry.tool_calls import EXECUTE_TOOL
 from tests.repository import PACKAGE
 
-PUBLISHED = {
-    value
-    for module in (gen_ai_attributes, openai_attributes, mcp_attributes)
-    for word, value in vars(module).items()
-    if word.isupper() and isinstance(value, str)
-}
-NEWER_THAN_THE_PACKAGE = {
-    "gen_ai.request.stream", "gen_ai.response.time_to_first_chunk", "gen_ai.usage.reasoning.output_tokens",
+
+def published(*packages: ModuleType) -> frozenset[str]:
+    """Every name that the constants of OpenTelemetry's package have."""
+    modules = [import_module(f"{each.__name__}.{found.name}") for each in packages for found in iter_modules(each.__path__)]
+    return frozenset(
+        value for module in modules for word, value in vars(module).items() if word.isupper() and isinstance(value, str)
+    )
+
+
+ATTRIBUTES = published(attributes, incubating_attributes)
+METRICS = published(incubating_metrics)
+OWN = ("agent.", "sidecar.", "a2a.", "cost.", "dialogues.")
+"""Names of agent-sre, our own, and of a draft that nobody has published (A2A)."""
+
+NEWER = {
+    "gen_ai.client.inference.duration", "gen_ai.client.inference.time_to_first_chunk",
+    "gen_ai.client.inference.time_per_output_chunk", "gen_ai.client.inference.operation.input_tokens",
+    "gen_ai.client.inference.operation.output_tokens", "gen_ai.client.inference.usage.input_tokens",
+    "gen_ai.client.inference.usage.output_tokens", "gen_ai.client.inference.usage.cache_read.input_tokens",
+    "gen_ai.client.inference.usage.cache_write.input_tokens", "gen_ai.client.inference.usage.reasoning.output_tokens",
+    "gen_ai.request.previous_response.id", "gen_ai.request.reasoning.level", "gen_ai.token.modality",
+    "gen_ai.usage.audio.input_tokens", "gen_ai.usage.audio.output_tokens", "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.image.input_tokens", "gen_ai.usage.image.output_tokens",
 }  # fmt: skip
-"""In v1.41.1, and not in the constants that Python's package has."""
+"""In `latest` only: model/gen-ai/{registry,metrics,token-metrics}.yaml of semantic-conventions-genai, not yet in the package."""
 
 
-def test_what_is_written_as_v1_41_is_published() -> None:
-    names = {
-        row.v1_41
-        for word, row in rows().items()
-        if row.v1_41.startswith(("gen_ai.", "openai.", "mcp.")) and "client" not in row.v1_41
-    }
-    assert names - PUBLISHED - NEWER_THAN_THE_PACKAGE == set()
+def foreign(edition: str) -> set[str]:
+    """The names that others have defined, of one column."""
+    return {name for row in rows().values() if (name := getattr(row, edition)) and not name.startswith(OWN)}
 
 
-def test_metrics_of_v1_41_are_published() -> None:
-    published = {value for word, value in vars(gen_ai_metrics).items() if word.isupper() and isinstance(value, str)}
-    ours = {row.v1_41 for row in rows().values() if row.v1_41.startswith("gen_ai.client.")}
-    assert ours - published <= {"gen_ai.client.operation.time_to_first_chunk", "gen_ai.client.operation.time_per_output_chunk"}
+def test_what_is_written_as_v1_41_is_spelt_as_it_is_published() -> None:
+    assert foreign("v1_41") - ATTRIBUTES - METRICS == set()
+
+
+def test_what_only_the_latest_has_is_known_by_name_and_the_rest_published() -> None:
+    assert foreign("latest") - ATTRIBUTES - METRICS <= NEWER, "misspelt, or the package has lost it"
+    assert foreign("latest") >= NEWER, "no longer written"
+
+
+def test_metrics_are_metrics_and_attributes_attributes() -> None:
+    """A name that exists, in the wrong place, would be as bad."""
+    ours = {row.v1_41 for row in rows().values() if ".client." in row.v1_41 and not row.v1_41.startswith(OWN)}
+    assert ours <= METRICS and not (foreign("v1_41") - ours) & METRICS
+
+
+def test_nothing_of_v1_41_is_deprecated() -> None:
+    old = {"gen_ai.system", "gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens", "gen_ai.prompt", "gen_ai.completion"}
+    assert old <= ATTRIBUTES and not old & foreign("v1_41")
+
+
+def test_the_words_of_the_tool_call_and_of_the_agent_are_operations() -> None:
+    assert {EXECUTE_TOOL, INVOKE_AGENT} <= {each.value for each in GenAiOperationNameValues}
+
+
+def test_providers_that_have_a_name_in_the_conventions_are_called_by_it() -> None:
+    known = {each.value for each in GenAiProviderNameValues}
+    hosts = {
+        "api.openai.com": "openai", "x.openai.azure.com": "azure.ai.openai", "api.anthropic.com": "anthropic", "api.cohere.com": "cohere",
+        "generativelanguage.googleapis.com": "gcp.gemini", "us-central1-aiplatform.googleapis.com": "gcp.vertex_ai",
+        "bedrock-runtime.us-east-1.amazonaws.com": "aws.bedrock", "api.groq.com": "groq", "api.mistral.ai": "mistral_ai",
+        "api.deepseek.com": "deepseek", "api.x.ai": "x_ai", "api.perplexity.ai": "perplexity",
+    }  # fmt: skip
+    assert {host: providers.provider(host) for host in hosts} == hosts
+    assert set(hosts.values()) <= known
 
 
 @pytest.mark.parametrize("word", sorted(rows()))

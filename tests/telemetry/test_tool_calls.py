@@ -1,13 +1,16 @@
 """Messages to MCP servers: what names a span, and what only describes it."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.semconv._incubating.attributes.mcp_attributes import McpMethodNameValues
 
 from sidecar.model.answered import McpAnswered
 from sidecar.model.asked import McpAsked
-from sidecar.telemetry.tool_calls import ToolCalls, tool_of
+from sidecar.telemetry.tool_calls import METHODS, ToolCalls, tool_of
 from tests.otlp_collector import attributes_of
 
 
@@ -47,3 +50,20 @@ def test_a_notification_has_no_id_and_a_child_process_is_reached_by_a_pipe() -> 
 def test_only_a_call_has_a_tool() -> None:
     assert tool_of(McpAsked("mcp", "tools/call", target="search")) == "search"
     assert tool_of(McpAsked("mcp", "prompts/get", target="greet")) == ""
+
+
+def test_every_method_of_the_specifications_is_known() -> None:
+    published = {value.value for value in McpMethodNameValues}
+    assert published <= METHODS
+
+
+def test_every_method_that_the_official_sdk_knows_is_known() -> None:
+    types = pytest.importorskip("mcp_types", reason="the official MCP SDK is not installed: make sdks")
+    files = Path(types.__file__).parent.rglob("*.py")
+    methods = {method for file in files for method in re.findall(r'method: Literal\["([a-zA-Z_/]+)"\]', file.read_text())}
+    assert "tools/call" in methods and methods <= METHODS
+
+
+def test_a_method_that_nobody_knows_is_no_name() -> None:
+    found, attributes = written(McpAsked("mcp", "acme/made-up", target="x"))
+    assert (found, attributes["mcp.method.name"]) == ("_OTHER", "acme/made-up")

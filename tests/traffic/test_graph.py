@@ -370,8 +370,8 @@ def test_a_card_that_is_asked_for_through_the_gateway_is_led_here() -> None:
     assert with_cards("auto", "kill", "limit") == (["kill", "limit"], ["kill", "agent_card", "limit"])
 
 
-def test_where_the_upstream_is_an_agent_every_call_may_ask_for_a_card() -> None:
-    assert with_cards("a2a", "kill") == (["kill", "agent_card"],) * 2
+def test_where_the_upstream_is_an_agent_only_calls_for_its_card_have_a_filter() -> None:
+    assert with_cards("a2a", "kill") == (["kill"], ["kill", "agent_card"])
 
 
 def test_a_route_that_says_itself_what_becomes_of_cards_is_left_alone() -> None:

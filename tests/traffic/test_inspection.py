@@ -39,6 +39,16 @@ def test_what_is_too_large_has_no_record_that_could_be_changed() -> None:
     assert attempt.idle_timeout_s == 0.0
 
 
+def test_a_standing_stream_may_be_silent_from_its_very_beginning() -> None:
+    inspection, subject = Inspection(inspector()), exchange()
+    inspection.begin(NO_LISTENER, subject, b"hello")
+    assert subject.asked is not None
+    subject.asked.is_standing = True
+    attempt = Attempt(subject, PASSAGE, b"a" * 8, 0)
+    inspection.open(attempt, int, standing_s=9.0)
+    assert (attempt.first_byte_timeout_s, attempt.idle_timeout_s) == (9.0, 9.0)
+
+
 def test_two_attempts_at_once_do_not_share_their_changes() -> None:
     inspection, subject = Inspection(inspector()), exchange()
     inspection.begin(NO_LISTENER, subject, b"hello")

@@ -17,7 +17,7 @@ from sidecar.dialects.a2a.answers import reader_of
 from sidecar.dialects.a2a.content import content
 from sidecar.dialects.a2a.methods import CARDS
 from sidecar.dialects.a2a.questions import REST, A2aCall, call_of, operation_of
-from sidecar.dialects.dialect import BodyEdit, Change, Heading, Reader, Spoken
+from sidecar.dialects.dialect import BodyEdit, Change, Heading, Reader, Spoken, Unreadable
 from sidecar.model.answered import Answered
 from sidecar.model.asked import A2aAsked, Asked
 from sidecar.model.errors import Refused
@@ -82,8 +82,8 @@ def ending(asked: Asked, answered: Answered, reason: str) -> bytes:
 
 
 def edit(asked: Asked, body: bytes, change: Change) -> bytes:
-    """Leave the body as it is: nothing in A2A takes any of the changes."""
-    return body
+    """Nothing in A2A takes any of the changes; raises `Unreadable`."""
+    raise Unreadable("A2A has no place for it")
 
 
 def takes_out(asked: Asked, change: Change) -> BodyEdit | None:

@@ -106,6 +106,8 @@ def rest_call(verb: str, path: str) -> RestCall | None:
     method = _BY_LAST.get((verb, last), "")
     if method:
         return RestCall(method, version=_version(second))
+    if second == "agent" and last == "authenticatedExtendedCard" and verb == "GET":
+        return RestCall(EXTENDED_CARD, version="0.3")
     if third == "tasks" and second and last == _CONFIGS and verb in _OF_CONFIGS:
         return RestCall(_OF_CONFIGS[verb], second, _version(before[-1]))
     if second == _CONFIGS and third and before[-1] == "tasks" and last and verb in _OF_CONFIG:

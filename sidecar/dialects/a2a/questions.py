@@ -24,7 +24,7 @@ from sidecar.dialects.a2a.methods import (
 )
 from sidecar.dialects.dialect import Heading, Unreadable
 from sidecar.dialects.jsonrpc import MOST_TEXT, NOTHING, Message, key, members, messages, text
-from sidecar.dialects.well_known import is_card
+from sidecar.dialects.well_known import is_public_card
 from sidecar.model.asked import A2aAsked
 
 GUESS = "message"
@@ -133,7 +133,7 @@ def operation_of(heading: Heading) -> str:
     A path like `/tasks/7` counts only where the head names A2A; the versions before 1.0 had no field for that.
     """
     path, verb = heading.path, heading.method
-    if verb in ("GET", "HEAD") and is_card(path):
+    if verb in ("GET", "HEAD") and is_public_card(path):
         return CARD
     call = rest_call(verb, path)
     if call is not None and (call.is_certain or _is_marked(heading)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from sidecar.dialects.bulk import bulk_in, weighed
 from sidecar.dialects.dialect import BodyEdit, Change, Clamp, Heading, IncludeUsage, Unreadable
 from sidecar.dialects.glance import MOST_BYTES, outline
 from sidecar.dialects.lenient import Lenient, Lists
@@ -81,6 +82,8 @@ class _Request(msgspec.Struct, gc=False):
     container: msgspec.Raw = _ABSENT
     mcp_servers: msgspec.Raw = _ABSENT
     tools: msgspec.Raw = _ABSENT
+    system: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
 
 
 class _Said(msgspec.Struct, gc=False):
@@ -136,7 +139,7 @@ def _known(heading: Heading) -> _Known:
 
 def request(operation: str, heading: Heading, body: bytes) -> ModelAsked:
     """Read a request for a message; raises `Unreadable` where the body is no JSON object."""
-    told = _REQUEST.decode(body)
+    told = _REQUEST.skim(body)
     known = heading.memo
     if type(known) is not _Known:
         known = _known(heading)
@@ -144,7 +147,7 @@ def request(operation: str, heading: Heading, body: bytes) -> ModelAsked:
     tools, at_server = _NO_TOOLS if told.tools is _ABSENT else _offered(bytes(told.tools))
     most, tier = told.max_tokens, told.service_tier
     # By position, as that costs a third: dialect, operation, streams, is_standing, provider, model, max_tokens, choices, tools, …
-    return ModelAsked(
+    asked = ModelAsked(
         "anthropic",
         operation,
         told.stream is True or known.streams,
@@ -161,6 +164,7 @@ def request(operation: str, heading: Heading, body: bytes) -> ModelAsked:
         "fast" if told.speed == "fast" else tier[:MOST_TEXT] if tier else "",
         _unbounded(told, body, at_server, bool(previous)),
     )
+    return weighed(asked, body, messages=told.messages, system=told.system, tools=told.tools)
 
 
 def _offered(raw: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -194,7 +198,8 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
     limit = change.max_tokens
     if isinstance(asked, ModelAsked) and 0 < asked.max_tokens < limit:
         return body
-    there = places(body, ("max_tokens", "thinking"))
+    bulk = bulk_in(asked)
+    there = places(body, ("max_tokens", "thinking"), bulk)
     told = _BOUND.decode(b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), body[slice(*at)]) for name, at in there.items()))
     if _is_told(told.max_tokens):
         asked_for = _number(told.max_tokens)
@@ -206,7 +211,7 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
         raise Unreadable("max_tokens has to be above thinking.budget_tokens")
     if "max_tokens" in there:
         return swap(body, there["max_tokens"], b"%d" % limit)
-    return append(body, "max_tokens", b"%d" % limit) or put(body, ("max_tokens",), b"%d" % limit)
+    return append(body, "max_tokens", b"%d" % limit) or put(body, ("max_tokens",), b"%d" % limit, bulk)
 
 
 def takes_out(asked: Asked, change: Change) -> BodyEdit | None:

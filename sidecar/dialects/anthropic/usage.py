@@ -2,13 +2,15 @@
 Anthropic's counts, sorted into classes that do not overlap.
 
 On the wire `input_tokens` has neither what was read from the cache nor what was written to it; `output_tokens` has the thinking
-in it. In a stream they come in parts, and each later figure takes the place of the former one; what is null or absent stands.
+in it. In a stream they come in parts, and each later figure takes the place of the former one; what is null or absent stands, and
+what can be no count leaves a doubt.
 """
 
 import msgspec
 
-from sidecar.dialects.lenient import MOST_COUNT
-from sidecar.model.usage import Usage
+from sidecar.dialects.doubt import nonsense
+from sidecar.dialects.lenient import MOST_COUNT, count
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 _MOST_ITERATIONS = 256
 
@@ -61,28 +63,48 @@ class Counts(msgspec.Struct, gc=False):
 class Tally:
     """The counts of one message as far as they are known; `hear` each part, then ask for `usage`."""
 
-    __slots__ = ("_compactions", "_input", "_output", "_read", "_searches", "_thinking", "_written", "_written_1h", "_written_5m")
+    __slots__ = (
+        "_compactions",
+        "_input",
+        "_is_nonsense",
+        "_output",
+        "_read",
+        "_searches",
+        "_thinking",
+        "_written",
+        "_written_1h",
+        "_written_5m",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._input = self._output = self._read = self._written = self._written_5m = self._written_1h = 0
         self._thinking = self._searches = 0
         self._compactions: list[Iteration] = []
+        self._is_nonsense = False
 
     def hear(self, told: Counts) -> None:
         """Let what is told take the place of what was known."""
-        self._input = _count(told.input_tokens, self._input)
-        self._output = _count(told.output_tokens, self._output)
-        self._read = _count(told.cache_read_input_tokens, self._read)
-        self._written = _count(told.cache_creation_input_tokens, self._written)
+        self._input = self._count(told.input_tokens, self._input)
+        self._output = self._count(told.output_tokens, self._output)
+        self._read = self._count(told.cache_read_input_tokens, self._read)
+        self._written = self._count(told.cache_creation_input_tokens, self._written)
         if told.cache_creation is not None:
-            self._written_5m = _count(told.cache_creation.ephemeral_5m_input_tokens, self._written_5m)
-            self._written_1h = _count(told.cache_creation.ephemeral_1h_input_tokens, self._written_1h)
+            self._written_5m = self._count(told.cache_creation.ephemeral_5m_input_tokens, self._written_5m)
+            self._written_1h = self._count(told.cache_creation.ephemeral_1h_input_tokens, self._written_1h)
         if told.server_tool_use is not None:
-            self._searches = _count(told.server_tool_use.web_search_requests, self._searches)
+            self._searches = self._count(told.server_tool_use.web_search_requests, self._searches)
         if told.output_tokens_details is not None:
-            self._thinking = _count(told.output_tokens_details.thinking_tokens, self._thinking)
+            self._thinking = self._count(told.output_tokens_details.thinking_tokens, self._thinking)
         if told.iterations is not None:
             self._compactions = [each for each in told.iterations[:_MOST_ITERATIONS] if each.type == "compaction"]
+
+    def _count(self, told: int | None, known: int) -> int:
+        if told is None:
+            return known
+        if 0 <= told <= MOST_COUNT:
+            return told
+        self._is_nonsense = True
+        return known
 
     def usage(self) -> Usage:
         """Return everything that is known now; a message's compactions are billed like itself and counted in."""
@@ -97,6 +119,11 @@ class Tally:
             reasoning_tokens=thinking,
             web_searches=self._searches,
         )
+        by_lifetime = self._written_5m + self._written_1h
+        if self._is_nonsense:
+            usage.doubt = NONSENSE
+        elif thinking < self._thinking or (by_lifetime > self._written and self._written):
+            usage.doubt = CONTRADICTION
         for each in self._compactions:
             _add(usage, each)
         return usage
@@ -107,16 +134,17 @@ def tier(told: Counts) -> str:
     return "fast" if told.speed == "fast" else (told.service_tier or "")[:256]
 
 
-def _count(told: int | None, known: int) -> int:
-    return told if told is not None and 0 <= told <= MOST_COUNT else known
-
-
 def _add(usage: Usage, each: Iteration) -> None:
     written = each.cache_creation or Written()
-    written_5m, written_1h = _count(written.ephemeral_5m_input_tokens, 0), _count(written.ephemeral_1h_input_tokens, 0)
-    usage.input_tokens += _count(each.input_tokens, 0)
-    usage.output_tokens += _count(each.output_tokens, 0)
-    usage.cache_read_tokens += _count(each.cache_read_input_tokens, 0)
-    usage.cache_write_tokens += max(_count(each.cache_creation_input_tokens, 0) - written_5m - written_1h, 0)
-    usage.cache_write_5m_tokens += written_5m
-    usage.cache_write_1h_tokens += written_1h
+    told = (
+        each.input_tokens, each.output_tokens, each.cache_read_input_tokens, each.cache_creation_input_tokens,
+        written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens,
+    )  # fmt: skip
+    into, out, read, stored, stored_5m, stored_1h = (count(each) for each in told)
+    usage.doubt = usage.doubt or nonsense(*told)
+    usage.input_tokens += into
+    usage.output_tokens += out
+    usage.cache_read_tokens += read
+    usage.cache_write_tokens += max(stored - stored_5m - stored_1h, 0)
+    usage.cache_write_5m_tokens += stored_5m
+    usage.cache_write_1h_tokens += stored_1h

@@ -137,7 +137,7 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
         return anthropic.edit(asked.inner, body, change)
     if 0 < asked.max_tokens <= change.max_tokens:
         return body
-    return put(body, _place(asked), b"%d" % change.max_tokens)
+    return put(body, _place(asked), b"%d" % change.max_tokens, asked.bulk)
 
 
 def _place(asked: BedrockAsked) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ import msgspec
 
 from sidecar.dialects.bedrock.questions import Performance, Tier, tier_of
 from sidecar.dialects.bedrock.streams import BedrockAnswered, event
+from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, count, raw_size, size
 from sidecar.model.answered import ModelAnswered, ToolCall
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, Usage
 
 _MOST_NAME = 256
 _MOST_CALLS = 128
@@ -122,13 +123,20 @@ _stop = Lenient(_Stop).decode
 
 def usage_of(told: TokenUsage) -> Usage:
     """Sort tokens into their classes; writes to the cache whose lifetime the details do not tell stay `cache_write_tokens`."""
+    doubt = nonsense(
+        told.input_tokens, told.output_tokens, told.cache_read_input_tokens, told.cache_write_input_tokens,
+        told.cache_read_input_token_count, told.cache_write_input_token_count,
+    )  # fmt: skip
     five_minutes = one_hour = 0
     for write in told.cache_details or ():
         if write.ttl == "5m":
             five_minutes += count(write.input_tokens)
         elif write.ttl == "1h":
             one_hour += count(write.input_tokens)
+        doubt = doubt or nonsense(write.input_tokens)
     written = count(told.cache_write_input_tokens) or count(told.cache_write_input_token_count)
+    if five_minutes + one_hour > written and not doubt:
+        doubt = CONTRADICTION
     return Usage(
         input_tokens=count(told.input_tokens),
         output_tokens=count(told.output_tokens),
@@ -136,6 +144,7 @@ def usage_of(told: TokenUsage) -> Usage:
         cache_write_tokens=max(0, written - five_minutes - one_hour),
         cache_write_5m_tokens=five_minutes,
         cache_write_1h_tokens=one_hour,
+        doubt=doubt,
     )
 
 

@@ -1,8 +1,9 @@
 """What a call to Bedrock asks for, as far as its head tells: which API, which model, and whether its bytes are signed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from sidecar.dialects.bulk import Bulk
 from sidecar.dialects.dialect import Heading
 from sidecar.model.asked import ModelAsked
 
@@ -26,13 +27,14 @@ class BedrockAsked(ModelAsked):
 
     `api` is `converse` or `invoke`. `family` says which vendor's body an `invoke` has (a key of `families.FAMILIES`, "" for one
     that nobody knows), `inner` is that body as the vendor's own dialect read it. `is_signed`: the body is covered by a signature
-    of AWS (SigV4), so that no byte of it may change.
+    of AWS (SigV4), so that no byte of it may change. `bulk` is what makes a long body long.
     """
 
     api: str = "converse"
     family: str = ""
     inner: ModelAsked | None = None
     is_signed: bool = False
+    bulk: Bulk = field(default=(), compare=False, repr=False)
 
 
 def split(path: str) -> tuple[str, str, bool] | None:

@@ -15,6 +15,7 @@ from sidecar.dialects.bedrock.asked import BedrockAsked
 from sidecar.dialects.bedrock.families import FAMILIES
 from sidecar.dialects.bedrock.streams import BedrockAnswered, event
 from sidecar.dialects.dialect import Reader
+from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, count, raw_size, size
 from sidecar.dialects.sse import EventStream
 from sidecar.dialects.sse import event as sse_event
@@ -266,12 +267,15 @@ def _take(answered: BedrockAnswered, told: _Piece) -> None:
 def _take_counts(answered: BedrockAnswered, told: _Piece) -> None:
     """Note the tokens that a vendor's own JSON counts; a stream tells running totals, and those of the input once."""
     used = told.usage or _NOTHING
-    read = count(told.prompt_token_count or told.input_text_token_count or used.prompt_tokens)
-    written = count(told.generation_token_count or told.total_output or used.completion_tokens)
+    told_read = told.prompt_token_count or told.input_text_token_count or used.prompt_tokens
+    told_written = told.generation_token_count or told.total_output or used.completion_tokens
+    read, written, doubt = count(told_read), count(told_written), nonsense(told_read, told_written)
     if told.results:
         written = sum(count(result.token_count) for result in told.results)
+        doubt = doubt or nonsense(*(result.token_count for result in told.results))
     if read or written:
         usage = answered.usage = answered.usage or Usage()
+        usage.doubt = usage.doubt or doubt
         usage.input_tokens = read or usage.input_tokens
         usage.output_tokens = written or usage.output_tokens
 

@@ -8,6 +8,8 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html
 import msgspec
 
 from sidecar.dialects.bedrock.asked import BedrockAsked
+from sidecar.dialects.bulk import bulk_of
+from sidecar.dialects.dialect import Unreadable
 from sidecar.dialects.glance import outline
 from sidecar.dialects.lenient import Lenient, Lists, count, raw_size
 from sidecar.model.asked import Parameter
@@ -92,11 +94,13 @@ class _Messages(msgspec.Struct, gc=False):
 
 class _Request(msgspec.Struct, gc=False, rename="camel"):
     inference_config: _Inference | None = None
-    tool_config: _ToolConfig | None = None
+    tool_config: msgspec.Raw = msgspec.Raw(b"")
     additional_model_request_fields: _Additional | None = None
     service_tier: Tier | None = None
     performance_config: Performance | None = None
     output_config: _OutputConfig | None = None
+    messages: msgspec.Raw = msgspec.Raw(b"")
+    system: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _TitanConfig(msgspec.Struct, gc=False, rename="camel"):
@@ -128,13 +132,15 @@ class _Invoke(msgspec.Struct, gc=False):
     stop_sequences: list[str] | None = None
     tools: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = msgspec.Raw(b"")
     titan_input: msgspec.Raw = msgspec.field(name="inputText", default=msgspec.Raw(b""))
     titan_config: _TitanConfig | None = msgspec.field(name="textGenerationConfig", default=None)
 
 
 _messages = Lenient(_Messages).decode
-_request = Lenient(_Request).decode
-_invoke = Lenient(_Invoke).decode
+_request = Lenient(_Request).skim
+_invoke = Lenient(_Invoke).skim
+_tool_config = Lenient(_ToolConfig).skim
 _tools = Lists(_Tool).read
 _named_tools = Lists(_NamedTool).read
 
@@ -143,7 +149,7 @@ def read_converse(asked: BedrockAsked, body: bytes) -> None:
     """Note what a request of Converse asks for; raises `Unreadable`."""
     told = _request(body)
     inference = told.inference_config or _Inference()
-    tools = _tools(bytes(told.tool_config.tools)) if told.tool_config is not None else []
+    tools = _offered(told.tool_config) if raw_size(told.tool_config) else []
     asked.max_tokens = count(inference.max_tokens) or count(inference.max_new_tokens)
     asked.tools = tuple(tool.tool_spec.name[:_MOST_NAME] for tool in (tools or ())[:_MOST_TOOLS] if tool.tool_spec)
     asked.parameters = _parameters(inference, told.additional_model_request_fields)
@@ -161,6 +167,17 @@ def read_converse(asked: BedrockAsked, body: bytes) -> None:
     if ":prompt/" in asked.model:
         unbounded.append("stored_prompt")
     asked.unbounded = tuple(unbounded)
+    asked.bulk = bulk_of(body, messages=told.messages, system=told.system, toolConfig=told.tool_config)
+
+
+def _offered(raw: msgspec.Raw) -> list[_Tool] | None:
+    """The tools, which may make the most of a body; None where they are more than anybody means."""
+    if memoryview(raw)[0] != 0x7B:
+        return []
+    try:
+        return _tools(bytes(_tool_config(bytes(raw)).tools))
+    except Unreadable:
+        return []
 
 
 def _parameters(inference: _Inference, additional: _Additional | None) -> tuple[tuple[str, Parameter], ...]:
@@ -225,3 +242,4 @@ def read_invoke(asked: BedrockAsked, body: bytes) -> None:
     if stops:
         found["stop_sequences"] = tuple(stop[:_MOST_NAME] for stop in stops[:_MOST_STOPS])
     asked.parameters = tuple(found.items())
+    asked.bulk = bulk_of(body, messages=told.messages, prompt=told.prompt, inputText=told.titan_input, tools=told.tools)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 
 from sidecar.dialects.bodies import WholeBody
+from sidecar.dialects.bulk import bulk_in
 from sidecar.dialects.cohere import answers, questions
 from sidecar.dialects.cohere.content import content
 from sidecar.dialects.dialect import BodyEdit, Change, Clamp, Heading, IncludeUsage, Reader, Spoken, Unreadable
@@ -75,7 +76,7 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
         raise Unreadable("a call of Cohere has no place for it")
     if 0 < asked.max_tokens <= change.max_tokens:
         return body
-    return put(body, ("max_tokens",), b"%d" % change.max_tokens)
+    return put(body, ("max_tokens",), b"%d" % change.max_tokens, bulk_in(asked))
 
 
 def takes_out(asked: Asked, change: Change) -> BodyEdit | None:

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from sidecar.dialects.dialect import Unreadable
+from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, count, size
 from sidecar.dialects.ndjson import Lines
 from sidecar.dialects.sse import EventStream, event
 from sidecar.model.answered import ModelAnswered, ToolCall
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, Usage
 
 MOST_ARGUMENTS = 1 << 16
 """Bytes of one tool call's arguments that are kept."""
@@ -280,13 +281,16 @@ def _count(answered: CohereAnswered, told: _Counts | None) -> None:
             input_image_tokens=count(billed.image_tokens),
             output_tokens=count(billed.output_tokens),
             web_searches=count(billed.search_units),
+            doubt=nonsense(billed.input_tokens, billed.image_tokens, billed.output_tokens, billed.search_units),
         )
     elif told.tokens is not None:
         cached = min(count(told.cached_tokens), count(told.tokens.input_tokens))
+        doubt = nonsense(told.cached_tokens, told.tokens.input_tokens, told.tokens.output_tokens)
         answered.usage = Usage(
             input_tokens=count(told.tokens.input_tokens) - cached,
             cache_read_tokens=cached,
             output_tokens=count(told.tokens.output_tokens),
+            doubt=doubt or (CONTRADICTION if cached < count(told.cached_tokens) else ""),
         )
 
 

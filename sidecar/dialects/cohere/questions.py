@@ -4,6 +4,7 @@ import re
 
 import msgspec
 
+from sidecar.dialects.bulk import weighed
 from sidecar.dialects.dialect import Heading
 from sidecar.dialects.glance import outline
 from sidecar.dialects.lenient import Lenient, Lists, count
@@ -69,13 +70,18 @@ class _Request(msgspec.Struct, gc=False):
     response_format: _Format | None = None
     conversation_id: str | None = None
     connectors: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    documents: msgspec.Raw = _ABSENT
+    message: msgspec.Raw = _ABSENT  # v1, and its history
+    chat_history: msgspec.Raw = _ABSENT
 
 
 class _Said(msgspec.Struct, gc=False):
     messages: list[_Message] | None = None
 
 
-_request = Lenient(_Request).decode
+_request = Lenient(_Request).skim
+_LONG = ("messages", "documents", "message", "chat_history", "tools")
 _said = Lenient(_Said).decode
 _tools = Lists(_Tool).read
 
@@ -85,7 +91,7 @@ def read(dialect: str, operation: str, heading: Heading, body: bytes) -> ModelAs
     told = _request(body)
     tools = _tools(bytes(told.tools)) if told.tools is not _ABSENT else []
     unbounded = _unbounded(told, body)
-    return ModelAsked(
+    asked = ModelAsked(
         dialect,
         operation,
         told.stream,
@@ -98,6 +104,8 @@ def read(dialect: str, operation: str, heading: Heading, body: bytes) -> ModelAs
         output_type="json" if told.response_format and told.response_format.type == "json_object" else "",
         unbounded=unbounded if tools is not None or "unread" in unbounded else (*unbounded, "unread"),
     )
+    bulk = {name: getattr(told, name) for name in _LONG}
+    return weighed(asked, body, **bulk)
 
 
 def _parameters(told: _Request) -> tuple[tuple[str, Parameter], ...]:

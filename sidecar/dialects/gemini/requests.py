@@ -11,10 +11,11 @@ from itertools import islice
 
 import msgspec
 
+from sidecar.dialects.bulk import Bulk, bulk_in, weighed
 from sidecar.dialects.dialect import BodyEdit, Change, Clamp, Heading, IncludeUsage, Unreadable
 from sidecar.dialects.glance import MOST_BYTES, outline
-from sidecar.dialects.lenient import MOST_ITEMS, Lenient
-from sidecar.dialects.splice import append, put
+from sidecar.dialects.lenient import MOST_ITEMS, MOST_SECOND_TRY_BYTES, Lenient
+from sidecar.dialects.splice import append, places, put
 from sidecar.model.asked import Asked, ModelAsked, Parameter
 
 MOST_TOOLS = 128
@@ -45,6 +46,7 @@ _NUMBERS = (
 _MODALITIES = {"IMAGE": "image", "AUDIO": "speech"}
 _MEDIA_TYPES = {"application/json": "json", "text/plain": "text"}
 
+_MOST_COMMAS = 250_000  # of tools, each of which may end an item
 _MOST_INNER_BYTES = 1 << 20  # of a config or a tool; what is larger is not looked into
 
 _Members = dict[str, msgspec.Raw]
@@ -87,6 +89,9 @@ class _Request(_Configured, gc=False):
     service_tier: msgspec.Raw = msgspec.field(default=_NOTHING, name="serviceTier")
     snake_tier: msgspec.Raw = msgspec.field(default=_NOTHING, name="service_tier")
     tools: msgspec.Raw = _NOTHING
+    contents: msgspec.Raw = _NOTHING
+    requests: msgspec.Raw = _NOTHING
+    instructions: msgspec.Raw = msgspec.field(default=_NOTHING, name="systemInstruction")
 
 
 class _Said(msgspec.Struct, gc=False):
@@ -106,7 +111,7 @@ def operation(heading: Heading) -> str:
 
 def request(operation: str, heading: Heading, body: bytes) -> ModelAsked:
     """Read a request; raises `Unreadable` where the body is no JSON object."""
-    told = _REQUEST.decode(body)
+    told = _REQUEST.skim(body)
     known = heading.memo
     if type(known) is not _Known:
         known = _known(heading)
@@ -122,7 +127,7 @@ def request(operation: str, heading: Heading, body: bytes) -> ModelAsked:
     if told.service_tier is not _NOTHING or told.snake_tier is not _NOTHING:
         tier = (_text(told.service_tier) or _text(told.snake_tier)).lower()
     # By position, as that costs a third: dialect, operation, streams, is_standing, provider, model, max_tokens, choices, tools, …
-    return ModelAsked(
+    asked = ModelAsked(
         "gemini",
         operation,
         known.streams,
@@ -139,6 +144,8 @@ def request(operation: str, heading: Heading, body: bytes) -> ModelAsked:
         tier,
         tuple(sorted(unbounded)) if unbounded else (),
     )
+    bulk = {"contents": told.contents, "requests": told.requests, "systemInstruction": told.instructions, "tools": told.tools}
+    return weighed(asked, body, **bulk)
 
 
 @dataclass(slots=True)
@@ -210,18 +217,29 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
         raise Unreadable("the request has no place for it")
     if change.max_tokens < 1:
         raise Unreadable("maxOutputTokens has to be 1 at least")
-    outer, raw = _CONFIGURED.decode(body).config()
+    bulk = bulk_in(asked)
+    outer, raw = _config_of(body, bulk)
     if not memoryview(raw).nbytes:
         longer = append(body, outer, b'{"maxOutputTokens":%d}' % change.max_tokens)
         if longer is not None:
             return longer
     config = _spelled(raw) if _is_told(raw) else {}
-    places = [key for key in config if _camel(key) == "maxOutputTokens"]
-    for key in places or ["maxOutputTokens"]:
+    keys = [key for key in config if _camel(key) == "maxOutputTokens"]
+    for key in keys or ["maxOutputTokens"]:
         asked_for = _number(config.get(key, _NOTHING))
         if asked_for is None or asked_for > change.max_tokens or asked_for < 1:
-            body = put(body, (outer, key), b"%d" % change.max_tokens)
+            body = put(body, (outer, key), b"%d" % change.max_tokens, bulk)
     return body
+
+
+def _config_of(body: bytes, bulk: Bulk) -> tuple[str, msgspec.Raw]:
+    """The config's name as this body spells it, and the config; of a long body without another pass over all of it."""
+    if bulk:
+        there = places(body, ("generationConfig", "generation_config"), bulk)
+        body = b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), body[slice(*at)]) for name, at in there.items())
+    elif len(body) > MOST_SECOND_TRY_BYTES:
+        raise Unreadable("too much to be looked through")
+    return _CONFIGURED.decode(body).config()
 
 
 def takes_out(asked: Asked, change: Change) -> BodyEdit | None:
@@ -237,6 +255,11 @@ def _provider(heading: Heading) -> str:
 def _is_told(raw: msgspec.Raw) -> bool:
     size = memoryview(raw).nbytes
     return size > 0 and not (size == 4 and bytes(raw) == b"null")
+
+
+def _is_list(raw: msgspec.Raw) -> bool:
+    """By its first byte: a long text would be decoded before the decoder said that it is none."""
+    return bool(raw) and memoryview(raw)[0] == 0x5B
 
 
 def _spelled(raw: msgspec.Raw) -> _Members:
@@ -265,21 +288,21 @@ def _camel(key: str) -> str:
 
 def _items(raw: msgspec.Raw) -> list[msgspec.Raw]:
     try:
-        return _ITEMS(raw) if _is_told(raw) else []
+        return _ITEMS(raw) if _is_list(raw) else []
     except _BROKEN:
         return []
 
 
 def _text(raw: msgspec.Raw) -> str:
     try:
-        return _WORDS(raw)[:MOST_TEXT] if _is_told(raw) else ""
+        return _WORDS(raw)[:MOST_TEXT] if _is_told(raw) and memoryview(raw).nbytes <= MOST_BYTES else ""
     except _BROKEN:
         return ""
 
 
 def _texts(raw: msgspec.Raw, most: int) -> tuple[str, ...]:
     try:
-        return tuple(text[:MOST_TEXT] for text in _LIST_OF_WORDS(raw)[:most]) if _is_told(raw) else ()
+        return tuple(text[:MOST_TEXT] for text in _LIST_OF_WORDS(raw)[:most]) if _is_list(raw) else ()
     except _BROKEN:
         return ()
 
@@ -323,7 +346,7 @@ def _tools(told: msgspec.Raw) -> tuple[tuple[str, ...], set[str]]:
     """The functions' names, and `server_tools` where the provider runs tools of its own."""
     names: list[str] = []
     unbounded = set()
-    if memoryview(told).nbytes > _MOST_INNER_BYTES and bytes(told).count(b"{") > MOST_ITEMS:
+    if memoryview(told).nbytes > MOST_BYTES and _is_too_much(bytes(told)):
         return (), {"unread"}
     for raw in _items(told)[:MOST_TOOLS]:
         tool = _members(raw)
@@ -332,6 +355,10 @@ def _tools(told: msgspec.Raw) -> tuple[tuple[str, ...], set[str]]:
         declarations = _items(tool.get("functionDeclarations", _NOTHING))[: MOST_TOOLS - len(names)]
         names += [_text(_members(declaration).get("name", _NOTHING)) for declaration in declarations]
     return tuple(name for name in names if name), unbounded
+
+
+def _is_too_much(tools: bytes) -> bool:
+    return tools.count(b"{") > MOST_ITEMS or tools.count(b",") > _MOST_COMMAS
 
 
 def _files(body: bytes) -> Iterable[str]:

@@ -3,15 +3,17 @@ Google's counts, sorted into classes that do not overlap.
 
 On the wire the prompt's count has the cached tokens in it, and the details by modality have the cached ones of theirs; thoughts
 stand beside the candidates, and what tools read beside the prompt. The kinds of tokens are put together as Google bills them:
-documents count as images. Each `usageMetadata` of a stream takes the place of the one before.
+documents count as images. Each `usageMetadata` of a stream takes the place of the one before. Numbers that cannot be so are cut
+down, and the usage has a `doubt`.
 """
 
 import re
 
 import msgspec
 
+from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import count
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, Usage
 
 _MOST_DETAILS = 32
 _BY_PROMPT = re.compile(r"gemini-[12]\b")  # up to 2.5 a grounded prompt is billed once, from 3 on every search
@@ -50,15 +52,26 @@ def usage(told: Metadata) -> Usage | None:
     if prompt is None and candidates is None and thoughts is None and tools is None:
         return None
     sent = count(prompt) + count(tools)
-    cached = min(count(told.cached_content_token_count), sent)
+    told_cached = told.cached_content_token_count
+    cached = min(count(told_cached), sent)
     answered = count(candidates)
+    doubt = nonsense(prompt, tools, candidates, thoughts, told_cached)
+    if told_cached and told_cached > sent and not doubt:
+        doubt = CONTRADICTION
     if told.cache_tokens_details or told.prompt_tokens_details or told.tool_use_prompt_tokens_details:
-        read, fresh = _input_details(told, cached, sent - cached)
+        read, fresh, is_fitting = _input_details(told, cached, sent - cached)
+        doubt = doubt or ("" if is_fitting else CONTRADICTION)
+        for details in (told.prompt_tokens_details, told.cache_tokens_details, told.tool_use_prompt_tokens_details):
+            doubt = doubt or _nonsense(details)
     else:
         read = fresh = _NONE
-    out = _fitted(_by_modality(told.candidates_tokens_details), answered) if told.candidates_tokens_details else _NONE
+    out = _NONE
+    if told.candidates_tokens_details:
+        kinds = _by_modality(told.candidates_tokens_details)
+        out = _fitted(kinds, answered)
+        doubt = doubt or ("" if out == kinds else CONTRADICTION) or _nonsense(told.candidates_tokens_details)
     if read is _NONE and fresh is _NONE and out is _NONE:  # text only, as most
-        return Usage(sent - cached, cached, output_tokens=answered, reasoning_tokens=count(thoughts))
+        return Usage(sent - cached, cached, output_tokens=answered, reasoning_tokens=count(thoughts), doubt=doubt)
     return Usage(
         input_tokens=sent - cached - sum(fresh),
         cache_read_tokens=cached - sum(read),
@@ -73,6 +86,7 @@ def usage(told: Metadata) -> Usage | None:
         output_audio_tokens=out[0],
         output_image_tokens=out[1],
         output_video_tokens=out[2],
+        doubt=doubt,
     )
 
 
@@ -94,18 +108,25 @@ _Kinds = tuple[int, int, int]  # audio, images (and documents), video
 _NONE: _Kinds = (0, 0, 0)
 
 
-def _input_details(told: Metadata, cached: int, uncached: int) -> tuple[_Kinds, _Kinds]:
-    read = _fitted(_by_modality(told.cache_tokens_details), cached)
+def _input_details(told: Metadata, cached: int, uncached: int) -> tuple[_Kinds, _Kinds, bool]:
+    """What was read from the cache, what was not, and whether that is what was told."""
+    told_read = _by_modality(told.cache_tokens_details)
+    read = _fitted(told_read, cached)
     prompt = _by_modality(told.prompt_tokens_details)
     tools = _by_modality(told.tool_use_prompt_tokens_details)
     if read is _NONE and prompt is _NONE and tools is _NONE:
-        return _NONE, _NONE
+        return _NONE, _NONE, True
     fresh = (
         max(prompt[0] + tools[0] - read[0], 0),
         max(prompt[1] + tools[1] - read[1], 0),
         max(prompt[2] + tools[2] - read[2], 0),
     )
-    return read, _fitted(fresh, uncached)
+    fitted = _fitted(fresh, uncached)
+    return read, fitted, told_read == read and fresh == fitted
+
+
+def _nonsense(details: list[Detail] | None) -> str:
+    return nonsense(*(each.token_count for each in (details or ())[:_MOST_DETAILS]))
 
 
 def _by_modality(details: list[Detail] | None) -> _Kinds:

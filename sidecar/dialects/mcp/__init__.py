@@ -84,12 +84,13 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
     """
     Write trace context into `params._meta` of a request, which need not have either.
 
-    Batches, notifications and answers of the client's stay as they are, and so does everything for other changes.
+    Raises `Unreadable` for batches, notifications and answers of the client's, and for every other change: MCP does not take
+    them.
     """
-    if not isinstance(change, Meta) or not isinstance(asked, McpCall) or not asked.raw_id or asked.count != 1:
-        return body
-    if asked.operation == "response":
-        return body
+    if not isinstance(change, Meta):
+        raise Unreadable("MCP has no place for it")
+    if not isinstance(asked, McpCall) or not asked.raw_id or asked.count != 1 or asked.operation == "response":
+        raise Unreadable("only a request by itself takes trace context")
     context = {"traceparent": change.traceparent, "tracestate": change.tracestate, "baggage": change.baggage}
     if not any(context.values()):
         return body

@@ -15,6 +15,7 @@ from sidecar.model.change import Reroute
 
 _MOST_BYTES = 64 * 1024
 _BLANK_LINE = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+_LONGEST_END = 4
 
 
 class EndpointLed:
@@ -24,26 +25,30 @@ class EndpointLed:
 
     def __init__(self, reroute: Reroute) -> None:
         self._reroute = reroute
-        self._waiting = b""
+        self._waiting = bytearray()
         self._is_past = False
 
     def data(self, chunk: bytes) -> bytes:
-        """Hold back what is not a whole event yet, within a bound."""
+        """Hold back what is not a whole event yet, within a bound; time is linear in what comes, also byte by byte."""
         if self._is_past:
             return chunk
-        waiting = self._waiting + chunk
-        at = 0
+        held = self._waiting
+        looked_at = max(len(held) - _LONGEST_END + 1, 0)  # no empty line ends before that
+        held += chunk
+        if len(held) <= _MOST_BYTES and _BLANK_LINE.search(held, looked_at) is None:
+            return b""
+        waiting, at = bytes(held), 0
+        held.clear()
         while True:
             end = _end_of_event(waiting, at)
             if not end and len(waiting) - at <= _MOST_BYTES:
-                self._waiting = waiting[at:]
+                held += waiting[at:]
                 return waiting[:at]
             first = waiting[at : end or len(waiting)]
             if not end or first.lstrip(b"\r\n \t").startswith((b"event", b"data", b"id", b"retry")):
                 break
             at = end  # comments, which keep the connection alive, may stand before it
         self._is_past = True
-        self._waiting = b""
         return waiting[:at] + self._led(first) + waiting[at + len(first) :]
 
     def _led(self, event: bytes) -> bytes:
@@ -55,7 +60,8 @@ class EndpointLed:
 
     def end(self, error: str) -> bytes:
         """Give what never became an event."""
-        waiting, self._waiting = self._waiting, b""
+        waiting = bytes(self._waiting)
+        self._waiting.clear()
         return waiting
 
 

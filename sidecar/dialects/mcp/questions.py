@@ -22,6 +22,8 @@ from sidecar.model.asked import McpAsked
 
 MESSAGE = "message"
 """A POST, whose method only its body tells."""
+GUESS = "maybe"
+"""A POST that accepts what clients of Streamable HTTP accept, as others do too; it is MCP where its body has a method of MCP."""
 LISTEN = "listen"
 """A GET: the stream on which a server of the session era, or of HTTP+SSE, sends what it begins by itself."""
 END_SESSION = "end_session"
@@ -43,6 +45,8 @@ _META_AT = re.compile(rb'[ \t\r\n]*"_meta"[ \t\r\n]*:[ \t\r\n]*').match
 _EMPTY_AT = re.compile(rb"[ \t\r\n]*\}").match
 
 _LISTENS = "subscriptions/listen"
+_METHODS = frozenset(("initialize", "ping", "completion/complete", "logging/setLevel", "server/discover", _LISTENS))
+_FAMILIES = ("tools/", "prompts/", "resources/", "notifications/")
 _BY_URI = {"resources/read", "resources/subscribe", "resources/unsubscribe"}
 _SESSION_PARAMETERS = ("sessionid", "session_id")
 
@@ -106,10 +110,11 @@ _reference = msgspec.json.Decoder(_Reference)
 
 def operation_of(heading: Heading) -> str:
     """
-    Return what a head says, `MESSAGE`, `LISTEN` or `END_SESSION`, or "" where it speaks of no MCP.
+    Return what a head says, `MESSAGE`, `GUESS`, `LISTEN` or `END_SESSION`, or "" where it speaks of no MCP.
 
-    A client of Streamable HTTP always accepts JSON and event streams together; one of HTTP+SSE is known by its path and the
-    session in its query. A path that ends in `/mcp` or `/sse` is taken at its word. Clients of A2A name their protocol.
+    A client of Streamable HTTP always accepts JSON and event streams together, which is a guess; one of HTTP+SSE is known by
+    its path and the session in its query. A path that ends in `/mcp` or `/sse` is taken at its word. Clients of A2A name their
+    protocol.
     """
     fields = heading.fields
     if "a2a-version" in fields or "a2a-extensions" in fields:
@@ -120,9 +125,9 @@ def operation_of(heading: Heading) -> str:
     if heading.method == "POST":
         if fields.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return ""
-        accepts_both = "application/json" in accepted and "text/event-stream" in accepted
-        is_ours = has_fields or accepts_both or path.endswith(("/mcp", "/sse")) or _is_of_a_stream(path, heading.query)
-        return MESSAGE if is_ours else ""
+        if has_fields or path.endswith(("/mcp", "/sse")) or _is_of_a_stream(path, heading.query):
+            return MESSAGE
+        return GUESS if "application/json" in accepted and "text/event-stream" in accepted else ""
     if heading.method == "GET":
         is_ours = "text/event-stream" in accepted and (has_fields or path.endswith(("/mcp", "/sse")))
         return LISTEN if is_ours else ""
@@ -143,14 +148,26 @@ def session_in(query: str) -> str:
 
 
 def call_of(operation: str, heading: Heading, body: bytes) -> McpCall:
-    """Read a request; raises `Unreadable` where a POST's body is no message."""
+    """Read a request; raises `Unreadable` where a POST's body is no message, or a guess was wrong."""
     fields = heading.fields
     session = fields.get("mcp-session-id", "")[:MOST_TEXT] or (session_in(heading.query) if heading.query else "")
     version = fields.get("mcp-protocol-version", "")[:MOST_TEXT]
-    if operation != MESSAGE:
+    if operation in (LISTEN, END_SESSION):
         listens = operation == LISTEN
         return McpCall("mcp", operation, streams=listens, is_standing=listens, session=session, protocol_version=version)
-    return message_of(body, session, version, fields.get("mcp-name", ""))
+    call = message_of(body, session, version, fields.get("mcp-name", ""))
+    if operation == GUESS and not is_method(call.operation):
+        raise Unreadable("no method of MCP")
+    return call
+
+
+def is_method(name: str) -> bool:
+    """
+    Whether MCP alone has a method of this name, in any of its versions.
+
+    `tasks/get` and its kin are A2A's too; where MCP has them (2025-11-25), its heads name the version.
+    """
+    return name in _METHODS or name.startswith(_FAMILIES)
 
 
 def message_of(body: bytes, session: str = "", version: str = "", named: str = "") -> McpCall:

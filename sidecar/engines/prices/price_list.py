@@ -7,7 +7,9 @@ What one attempt cost: everything this folder knows, behind one question.
 
 The words of `Cost.why` are few, so that they can be counted: of what is unpriced `no_price_list`, `unknown_provider`,
 `unknown_model`, `no_price`; of what is estimated `no_usage`, `cut`, `unreadable`, `no_answer`, `may_be_billed`, `service_tier`,
-`no_cache_read_price` (and so on, by class), `requested_model`; of what is exactly nothing `nothing_sent`, `not_billed`, `free`.
+`no_cache_read_price` (and so on, by class), `requested_model`, `half_told` (of input or output no usage came), `nonsense` and
+`contradiction` (what came cannot be so: negative or absurd counts, parts above their total); of what is exactly nothing
+`nothing_sent`, `not_billed`, `free`.
 """
 
 from dataclasses import dataclass, replace
@@ -21,12 +23,18 @@ from sidecar.engines.prices.spec import PricesSpec
 from sidecar.model.answered import ModelAnswered
 from sidecar.model.asked import ModelAsked
 from sidecar.model.cost import Cost, Pricing
-from sidecar.model.usage import Usage
+from sidecar.model.usage import NONSENSE, Usage
 
 _MOST_KNOWN = 1024
 """Prices that are remembered, by what they were asked for; more only where somebody makes up names."""
 
 _LESSONS = 64
+
+MOST_TOKENS = 1 << 26
+"""
+Tokens of one side of a call that are believed: the last bucket of the conventions' token histogram, and thirty times what any
+model takes in.
+"""
 
 _BILLS_SOME_ERRORS = {"azure": (400, 408)}
 """Azure bills the work on what its content filter then refuses (400), and on what timed out there (408)."""
@@ -103,8 +111,10 @@ class PriceList:
         if known.price.is_free:
             return Cost(0, Pricing.EXACT, known.source, known.version, "free")
         why = ""
-        if answered is None or usage is None or not _is_whole(answered) or _is_empty(usage, answered):
-            usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, status)
+        if answered is None or usage is None or not _is_whole(answered):
+            usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, _why(answered, status))
+        elif doubt := usage.doubt or _doubt(asked, answered, usage, request_bytes):
+            usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, doubt)
         elif known.is_teaching():
             self._learn(known, asked, answered, usage, request_bytes, answered_bytes)
         nano_usd, doubt = known.price.charge(usage)
@@ -167,19 +177,22 @@ class PriceList:
         answered: ModelAnswered | None,
         request_bytes: int,
         answered_bytes: int,
-        status: int,
+        why: str,
     ) -> tuple[Usage, str]:
-        """What a call has used as far as one can tell: of what was told, and what the bytes say, the larger."""
+        """What a call has used as far as one can tell: of what was told and can be, and what the bytes say, the larger."""
         told = answered.usage if answered is not None else None
-        output = self._output(known.name, asked, answered, answered_bytes, status)
-        if told is not None and told.input_total:
-            more = max(0, output - told.output_total)
-            return replace(told, output_tokens=told.output_tokens + more), _why(answered, status)
-        size = self.estimator.request(known.name, request_bytes, known.window)
-        return Usage(input_tokens=size, output_tokens=output), _why(answered, status)
+        if told is None or max(told.input_total, told.output_total) > MOST_TOKENS:
+            told = Usage()
+        output = 0 if why == "may_be_billed" else self._output(known.name, asked, answered, answered_bytes)
+        is_cut = not told.output_total or answered is None or not _is_whole(answered)
+        more = max(0, output - told.output_total) if is_cut and not _is_metered(told) else 0
+        size = told.input_tokens
+        if not told.input_total and not _is_metered(told):
+            size = self.estimator.request(known.name, request_bytes, known.window)
+        return replace(told, input_tokens=size, output_tokens=told.output_tokens + more), why
 
-    def _output(self, name: str, asked: ModelAsked, answered: ModelAnswered | None, answered_bytes: int, status: int) -> int:
-        if answered is None or status >= 400 or asked.operation == "embeddings":
+    def _output(self, name: str, asked: ModelAsked, answered: ModelAnswered | None, answered_bytes: int) -> int:
+        if answered is None or asked.operation == "embeddings":
             return 0
         if answered.is_unreadable and not answered.content_bytes:
             tokens = self.estimator.body(name, answered_bytes, streams=asked.streams)
@@ -217,13 +230,28 @@ def _is_whole(answered: ModelAnswered) -> bool:
     return answered.is_ended and not answered.is_unreadable and not (answered.error_type and answered.content_bytes)
 
 
-def _is_empty(usage: Usage, answered: ModelAnswered) -> bool:
-    """Whether a usage says nothing although there was something: servers that do not count send zeros."""
-    if usage.input_tokens or usage.output_tokens or not answered.content_bytes:
-        return False
-    return not (
-        usage.input_total or usage.output_total or usage.input_characters or usage.output_characters or usage.billed_seconds
-    )
+def _doubt(asked: ModelAsked, answered: ModelAnswered, usage: Usage, request_bytes: int) -> str:
+    """
+    Why a usage cannot be all there was, "" where it can: something went in, and where content came, something came out.
+
+    Servers that do not count send zeros; what a dialect could not take for a count is a zero, too.
+    """
+    into, out = usage.input_total, usage.output_total
+    if into > MOST_TOKENS or out > MOST_TOKENS:
+        return NONSENSE
+    lacks_input = not into and request_bytes > 0
+    lacks_output = not out and answered.content_bytes > 0 and asked.operation != "embeddings"
+    if not (lacks_input or lacks_output) or _is_metered(usage):
+        return ""
+    if into or out:
+        return "half_told"
+    is_refusal = answered.error_type and not answered.content_bytes  # an error that says itself that it costs nothing
+    return "" if is_refusal else "no_usage"
+
+
+def _is_metered(usage: Usage) -> bool:
+    """Whether it is told in something else than tokens."""
+    return bool(usage.input_characters or usage.output_characters or usage.billed_seconds)
 
 
 def _why(answered: ModelAnswered | None, status: int) -> str:

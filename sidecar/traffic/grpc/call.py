@@ -16,7 +16,7 @@ from sidecar.model.dialogue import Dialogue
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.traffic.chain import ask as ask_guard
-from sidecar.traffic.grpc.connection import Connection
+from sidecar.traffic.grpc.connection import Connection, write
 from sidecar.traffic.grpc.metadata import CallHead, coming_back, going_on, read_head
 from sidecar.traffic.grpc.reading import NAME, Reader, ask, plainly, reader_of
 from sidecar.traffic.grpc.status import ERROR_KEY, Status, name_of, status_of
@@ -41,8 +41,8 @@ class GrpcCall:
     """An exchange under way; `run` is its whole life, inside of the task that the library makes for it."""
 
     __slots__ = (
-        "_attempt", "_call", "_connection", "_context", "_fault", "_first", "_is_answered", "_is_over", "_is_sent", "_listener",
-        "_path", "_pump", "_quiet_since", "_reader", "_task", "_way", "_writes_since", "exchange", "head",
+        "_attempt", "_call", "_connection", "_context", "_fault", "_first", "_held_bytes", "_is_answered", "_is_over", "_is_sent",
+        "_listener", "_path", "_pump", "_quiet_since", "_reader", "_task", "_way", "_writes_since", "exchange", "head",
     )  # fmt: skip
 
     def __init__(self, listener: "GrpcListener", path: str, context: Any) -> None:
@@ -61,6 +61,7 @@ class GrpcCall:
         self._is_answered = self._is_sent = self._is_over = False
         self._quiet_since = listener.now()
         self._writes_since = 0.0
+        self._held_bytes = 0
         self.head: CallHead = read_head(path, context.invocation_metadata())
         self.exchange: Exchange
 
@@ -173,6 +174,7 @@ class GrpcCall:
             self._pump = asyncio.create_task(self._pass_requests(call))
             return call
         self.exchange.request_bytes = attempt.sent_bytes = len(message)
+        self._hold(len(message))
         self._is_sent = True
         return connection.channel.unary_stream(self._path)(message, metadata=metadata, timeout=timeout_s)
 
@@ -188,15 +190,31 @@ class GrpcCall:
                 message = await self._read(0.0)
             while message is not eof:
                 exchange.request_bytes += len(message)
-                await call.write(message)
+                self._hold(len(message))
+                await write(call, message)
+                self._let_go(len(message))
                 attempt.sent_bytes += len(message)
                 self._quiet_since = now = self._listener.now()
                 message = await self._read(now)
             await call.done_writing()
             self._is_sent = True
             self._quiet_since = self._listener.now()
+        except Refused as refused:
+            self.cut(refused)
         except Exception as fault:  # noqa: BLE001 - the library raises several for a call that has ended meanwhile
             _log.debug("a request was not passed on to its end: %s", fault)
+
+    def _hold(self, count: int) -> None:
+        """Take room for a message until it is on its way; raises `Refused` where those of all calls have too much."""
+        room = self._listener.room
+        if not room.take(count):
+            held = f"{room.taken_bytes >> 20} MiB of messages are waiting to be taken"
+            raise Refused("too_many_connections", held, retry_after_s=1.0)
+        self._held_bytes += count
+
+    def _let_go(self, count: int) -> None:
+        self._listener.room.give_back(count)
+        self._held_bytes -= count
 
     async def _read(self, since: float) -> Any:
         """
@@ -223,7 +241,9 @@ class GrpcCall:
             while (message := await call.read()) is not eof:
                 self._took(message)
                 self._writes_since = self._quiet_since = self._listener.now()
+                self._hold(len(message))
                 await context.write(message)
+                self._let_go(len(message))
                 self._writes_since = 0.0
                 exchange.response_bytes += len(message)
         except self._listener.rpc_error:
@@ -267,6 +287,9 @@ class GrpcCall:
         if status.code == _UNAVAILABLE and not status.trailers and not connection.is_ready():
             fault = UpstreamFailed("upstream_cut" if self._is_answered else "upstream_closed", status.details)
             return self._refused(fault, status._replace(trailers=((ERROR_KEY, fault.code),)))
+        if status.code == _DEADLINE_EXCEEDED and self._is_late():
+            self._client_gone()  # it did not want to wait longer, whoever was the first to notice
+            return status
         if not self._is_answered:
             self._answer()
         if status.code == _OK:
@@ -287,10 +310,14 @@ class GrpcCall:
 
     def _client_gone(self) -> None:
         self._failed("client_gone")
-        left_s = self._context.time_remaining()
-        code = _CANCELLED if left_s is None or left_s > 0 else _DEADLINE_EXCEEDED
+        code = _DEADLINE_EXCEEDED if self._is_late() else _CANCELLED
         if self._is_answered and self._reader is not None:
             self._reader.fail(code, name_of(code), "", b"")
+
+    def _is_late(self) -> bool:
+        """Whether the client's deadline has passed."""
+        left_s = self._context.time_remaining()
+        return left_s is not None and left_s <= _AT_ONCE_S
 
     def _failed(self, error: str) -> None:
         self.exchange.error = error
@@ -316,6 +343,7 @@ class GrpcCall:
             self._call.cancel()
         if self._connection is not None:
             self._connection.let_go()
+        self._let_go(self._held_bytes)
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt_finished(self._listener.runtime, attempt, self.exchange)

@@ -10,6 +10,9 @@ from sidecar.model.errors import UpstreamFailed
 _READY, _FAILED = "READY", "TRANSIENT_FAILURE"
 _SHUT = "SHUTDOWN"
 _LONGER_MS = 100
+MOST_READ_BYTES = 256 * 1024
+"""Most that is read from a socket at once. By default the library takes 4 MiB for that, and a peer that sends nothing but tiny
+frames (PRIORITY, say) then has it hold hundreds of MiB."""
 
 Options = list[tuple[str, str | int]]
 
@@ -36,9 +39,26 @@ def options_of(
         ("grpc.absolute_max_metadata_size", max_metadata_bytes),
         # How long one try may take; a little longer than we wait, so that a peer that says nothing is told from one that says no.
         ("grpc.min_reconnect_backoff_ms", connect_timeout_ms + _LONGER_MS),
+        ("grpc.experimental.tcp_max_read_chunk_size", MOST_READ_BYTES),
         ("grpc.keepalive_time_ms", keep_alive_ms),
         ("grpc.keepalive_timeout_ms", keep_alive_timeout_ms),
     ]
+
+
+async def write(call: Any, message: bytes) -> None:
+    """
+    Send one message of a request; raises what the library raises where the call has ended meanwhile.
+
+    `call.write` would then put an INTERNAL of its own in the place of the status that ended the call, and messages that are not
+    read yet would be lost with it (grpc/aio/_call.py, `_StreamRequestMixin._write`). An upstream may answer before it has heard
+    everything; so the message takes the way below that.
+    """
+    inner = getattr(call, "_cython_call", None)
+    if inner is None:
+        await call.write(message)
+        return
+    await call.wait_for_connection()
+    await inner.send_serialized_message(message)
 
 
 class Connection:

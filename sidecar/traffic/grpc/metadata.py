@@ -6,6 +6,7 @@ hop, or is gRPC's own to write, does not go on: the channel to the upstream writ
 """
 
 import base64
+import logging
 from collections.abc import Iterable
 
 from sidecar.model.exchange import Attempt, Exchange
@@ -24,6 +25,8 @@ _HOP = frozenset((
 _READ = frozenset((
     "baggage", "proxy-authorization", "traceparent", "tracestate", "via", "x-agent-id", "x-agent-task-id", DESTINATION_KEY,
 ))  # fmt: skip
+_WRITTEN = frozenset(("baggage", "traceparent", "tracestate", "via"))
+"""What is read here, and goes on as well."""
 _LENGTH_UNKNOWN = -2
 """As of a chunked request: how many bytes will come is known when they have."""
 
@@ -32,11 +35,13 @@ class CallHead(RequestHead):
     """
     The head of a gRPC call: its path, who calls, its trace, and in `pairs` the metadata that goes on.
 
-    `destination` is what the call says of where to go, "" where it leaves that to its path.
+    `destination` is what the call says of where to go, "" where it leaves that to its path. `unwritable` is the key of a value
+    that cannot go on, "" where there is none.
     """
 
     pairs: list[Pair]
     destination = ""
+    unwritable = ""
 
 
 def read_head(path: str, metadata: Iterable[Pair]) -> CallHead:
@@ -52,11 +57,24 @@ def read_head(path: str, metadata: Iterable[Pair]) -> CallHead:
             _take(head, key, value if isinstance(value, bytes) else value.encode())
         elif key not in _HOP:
             head.pairs.append((key, value))
+            if not can_be_written(value):
+                head.unwritable = key
     head.lines = [b"POST %b HTTP/2" % head.target, *(line(key, value) for key, value in head.pairs)]
     return head
 
 
+def can_be_written(value: str | bytes) -> bool:
+    """
+    Whether gRPC allows a value: printable ASCII, or bytes (of a key that ends in `-bin`).
+
+    The library lets others through as it reads (UTF-8, Latin-1), and refuses to write them.
+    """
+    return isinstance(value, bytes) or (value.isascii() and value.isprintable())
+
+
 def _take(head: CallHead, key: str, value: bytes) -> None:
+    if key in _WRITTEN and not can_be_written(value.decode()):
+        return  # as if it were not there, as any other invalid trace context
     match key:
         case "traceparent":
             head.traceparents += (value,)
@@ -74,6 +92,15 @@ def _take(head: CallHead, key: str, value: bytes) -> None:
             head.via += (value,)
         case _:
             head.destination = value.decode()
+
+
+def hide_values() -> None:
+    """Keep the library from logging values: it does so with those that are no UTF-8, and they may be credentials."""
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_no_value)
+
+
+def _tells_no_value(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Invalid encoding on")
 
 
 def line(key: str, value: str | bytes) -> bytes:
@@ -103,5 +130,5 @@ def going_on(
 
 
 def coming_back(metadata: Iterable[Pair]) -> tuple[Pair, ...]:
-    """The metadata of a response, or its trailers, without what is for one hop."""
-    return tuple((key, value) for key, value in metadata if key not in _HOP)
+    """The metadata of a response, or its trailers, without what is for one hop, and without what gRPC does not allow."""
+    return tuple((key, value) for key, value in metadata if key not in _HOP and can_be_written(value))

@@ -24,25 +24,33 @@ from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.graph import Graph
 from sidecar.traffic.grpc.call import GrpcCall
-from sidecar.traffic.grpc.metadata import CallHead
+from sidecar.traffic.grpc.connection import MOST_READ_BYTES
+from sidecar.traffic.grpc.metadata import CallHead, hide_values
+from sidecar.traffic.grpc.port import free
 from sidecar.traffic.grpc.reading import operation_of
 from sidecar.traffic.grpc.services import Services, check
 from sidecar.traffic.grpc.trust import ServerTlsSpec, server_credentials
 from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
 from sidecar.traffic.places import Places
+from sidecar.traffic.room import Room
 from sidecar.traffic.router import Route
 
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 0.1
 """How often the deadlines of calls are looked at."""
-_PORT_S = 0.5
-"""How long a port that somebody else is about to leave is waited for."""
+_WATCH_S = 0.2
+"""How often it is looked whether the library still listens."""
+_AGAIN_S = 1.0
+"""After how long to try again to listen, where the port has been taken meanwhile."""
 _NEVER_S = 24 * 3600.0
 _LAST_S = 5.0
+_MOST_HELD_BYTES = 256 * 1024 * 1024
+"""Most that the messages which wait to be taken may come to, of all calls together."""
 _MOST_WAYS = 1024
 """Ways that are remembered: who calls what from where; when there are more, all are found anew."""
 _LONGEST_WAY = 512
+_LONGEST_KEY = 80
 _LEAST_PING_MS = 1000
 
 
@@ -120,9 +128,13 @@ class GrpcListener:
         self._ways: dict[tuple[str, str, str, str, str], Way] = {}
         self._calls: set[GrpcCall] = set()
         self._ended = asyncio.Event()
+        self._given_up: dict[asyncio.Task[None], Any] = {}
+        self._shares_port = False
+        self.room = Room(max(_MOST_HELD_BYTES, 2 * int(config.max_message_bytes)))
         self._places = Places(config.max_connections)
         self._server: Any = None
         self._closing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._endpoint: tuple[str, int] | None = None
         self._shown: list[Callable[[], None]] = []
@@ -147,12 +159,12 @@ class GrpcListener:
         self._places = places
 
     def hand_over(self) -> socket.socket | None:
-        """Let go of the port: the library cannot listen on a socket of somebody else's, so a successor has to bind it anew."""
-        self.stop_accepting()
+        """Keep the port: the library takes no socket of somebody else's, so both have one of their own until this one leaves."""
         return None
 
     def take_over(self, handed: socket.socket | None) -> None:
-        """Bind the endpoint all the same."""
+        """Bind the endpoint beside the predecessor, which accepts calls until it is told to leave."""
+        self._shares_port = True
         if handed is not None:
             handed.close()
 
@@ -162,10 +174,18 @@ class GrpcListener:
         aio = await asyncio.to_thread(importlib.import_module, "grpc.aio")
         self.eof, self.rpc_error, self.broken = aio.EOF, aio.AioRpcError, aio.InternalError
         self.codes = sorted(grpc.StatusCode, key=lambda code: code.value[0])  # their numbers alone would lose the last one
+        hide_values()
         host, port = read_endpoint(self.config.endpoint)
-        host = "127.0.0.1" if host == "localhost" else host
+        await self._listen(grpc, aio, "127.0.0.1" if host == "localhost" else host, port)
+        self._ticking = asyncio.get_running_loop().call_later(_LOOK_S, self._tick)
+        self._watching = asyncio.create_task(self._watch(grpc, aio), name=f"watch over {self.name}")
+        self._show()
+
+    async def _listen(self, grpc: Any, aio: Any, host: str, port: int) -> None:
         credentials = await asyncio.to_thread(server_credentials, grpc, self.config.tls) if self.config.tls.cert_file else None
-        await _free(host, port)
+        if not self._shares_port:
+            await free(host, port)
+        self._shares_port = False
         server = aio.server(options=self._options())
         server.add_generic_rpc_handlers([_Handlers(grpc, self)])
         address = authority(host, port)
@@ -176,13 +196,38 @@ class GrpcListener:
             raise OSError(0, f"{error}") from None
         await server.start()
         self._server, self._endpoint = server, (host, bound)
-        self._ticking = asyncio.get_running_loop().call_later(_LOOK_S, self._tick)
-        self._show()
+
+    async def _watch(self, grpc: Any, aio: Any) -> None:
+        """
+        Listen again where the library has given up.
+
+        A call whose path is no UTF-8 makes it do so (grpcio 1.85, `_server_main_loop`). Calls that are under way go on; but no
+        client may take the port from all others.
+        """
+        while not self.is_draining:
+            server = self._server
+            try:
+                await server.wait_for_termination(_WATCH_S)  # raises what has ended it, but not before this time is over
+            except Exception as fault:  # noqa: BLE001 - whatever has come out of the library's loop
+                _log.error("%s: gRPC's library takes no more calls (%s); listening again", self.name, fault)
+                leaving = asyncio.create_task(server.stop(_NEVER_S), name=f"{self.name} leaves a server")
+                self._given_up[leaving] = server
+                leaving.add_done_callback(self._given_up.pop)
+            while server in self._given_up.values() and self._server is server and not self.is_draining:
+                await self._listen_again(grpc, aio)
+
+    async def _listen_again(self, grpc: Any, aio: Any) -> None:
+        self._shares_port = True  # it may be a moment before the other one has left it
+        try:
+            await self._listen(grpc, aio, *self.endpoint)
+        except OSError as error:
+            _log.error("%s: cannot listen again yet: %s", self.name, error)
+            await asyncio.sleep(_AGAIN_S)
 
     def _options(self) -> list[tuple[str, int]]:
         config = self.config
         return [
-            ("grpc.so_reuseport", 0),  # a port that is taken is to be an error
+            ("grpc.so_reuseport", 1),  # with a predecessor; that nobody else has it is looked at before
             ("grpc.max_receive_message_length", int(config.max_message_bytes)),
             ("grpc.max_send_message_length", -1),  # the upstream's bound has judged it
             ("grpc.max_metadata_size", int(config.max_metadata_bytes)),
@@ -192,6 +237,7 @@ class GrpcListener:
             ("grpc.keepalive_time_ms", int(float(config.keep_alive) * 1000)),
             ("grpc.keepalive_timeout_ms", int(float(config.keep_alive_timeout) * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.experimental.tcp_max_read_chunk_size", MOST_READ_BYTES),
             ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_PING_MS),  # agents may ask us as often as they like
             ("grpc.http2.max_ping_strikes", 0),
         ]
@@ -261,14 +307,19 @@ class GrpcListener:
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
         await self._cut()
         closing, self._closing = self._closing, None
         if closing is not None:
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
         server, self._server = self._server, None
-        if server is not None:
-            await server.stop(None)
+        for each in (server, *self._given_up.values()):
+            if each is not None:
+                await each.stop(None)
 
     # for calls
 
@@ -291,6 +342,8 @@ class GrpcListener:
     def way(self, head: CallHead, path: str, peer: str) -> Way:
         """Find who calls and where the call goes; raises `Refused` for a stranger, a loop, and an unknown destination."""
         user = self.doorkeeper.admit(head.proxy_authorization)
+        if head.unwritable:
+            raise Refused("bad_header", f"the value of {head.unwritable[:_LONGEST_KEY]} is not printable ASCII")
         if head.via and any(self._pseudonym.encode() in value for value in head.via):
             raise Refused("loop_detected", "the metadata `via` names this sidecar")
         agent, task = agent_of(head, user, self.graph.agent), task_of(head, self.graph.task)
@@ -349,24 +402,6 @@ class _Handlers:
 def client_of(peer: str) -> str:
     """The address of a client as `ip:port`, of what the library calls `ipv4:ip:port` or `ipv6:[ip]:port`."""
     return unquote(peer.partition(":")[2])
-
-
-async def _free(host: str, port: int) -> None:
-    """
-    Wait a moment for a port that a predecessor is leaving; raises OSError where it stays taken.
-
-    The library says such a thing to standard error, and not why.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for looks_left in reversed(range(20)):
-        try:
-            socket.create_server((host, port), family=family, backlog=1, dualstack_ipv6=host == "::").close()
-        except OSError:
-            if not looks_left:
-                raise
-            await asyncio.sleep(_PORT_S / 20)
-        else:
-            return
 
 
 def build(name: str, config: Config, runtime: Runtime) -> GrpcListener:

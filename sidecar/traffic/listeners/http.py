@@ -23,7 +23,7 @@ from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.graph import Graph
 from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
-from sidecar.traffic.inspector import asks_for_card, inspector_of
+from sidecar.traffic.inspector import asks_for_card, certainly_asks_for_card, inspector_of
 from sidecar.traffic.pages import pages_of
 from sidecar.traffic.places import Places
 from sidecar.traffic.upstreams.http import HttpUpstream
@@ -43,6 +43,7 @@ _LOOK_S = 0.04
 """How often paused clients are looked at, so that one that hung up is found within 50 ms; every second time, everybody is."""
 _BACKLOG = 1024
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
+_READING = frozenset((b"GET", b"HEAD"))
 """Methods whose Max-Forwards an intermediary has to look at (RFC 9110 section 7.6.2)."""
 
 
@@ -306,9 +307,12 @@ class HttpListener:
         signature = self.signature
         via_line = signature.via_line if request.is_1_1 else signature.via_line_1_0
         inspector = inspector_of(request, way, most_bytes=graph.inspect_body_bytes, pricer=graph.pricer, room=graph.room)
-        chain = route.card_chain() if way.mode is Mode.GATEWAY and asks_for_card(way.target) else route.chain
-        takes_part = not graph.sampler.is_disabled
-        return Ready(request, way, passage, graph, via_line, takes_part=takes_part, inspector=inspector, chain=chain)
+        is_card = way.mode is Mode.GATEWAY and request.method in _READING and asks_for_card(way.target)
+        return Ready(
+            request, way, passage, graph, via_line, takes_part=not graph.sampler.is_disabled, inspector=inspector,
+            chain=route.card_chain() if is_card else route.chain,
+            wants_whole=is_card and route.leads_cards and certainly_asks_for_card(way.target),
+        )  # fmt: skip
 
     def nowhere(self, request: RequestHead, client: str) -> Passage:
         """The passage of a call that goes nowhere: it was refused, or asked about the sidecar itself."""

@@ -7,8 +7,11 @@ Clients of A2A take an agent's endpoints from its card, so in gateway mode they 
 call. Other modes need no rewriting. What an agent has signed is never changed: by `signed` it passes as it is, with the
 field `x-sidecar-agent-card: signed-not-rewritten`, or is refused.
 
+It is the public card, and the extended one of clients that have said who they are, by REST or JSON-RPC.
+
 A rewritten card has an ETag of its own, which is made of the agent's: it is as strong as that, changes when that does or
-the address does, and a client that brings it in If-None-Match gets its 304 from here (the agent does not know it).
+the address does, and a client that brings it in If-None-Match gets its 304 from here (the agent does not know it). Whoever asks
+for a card should be asked for all of it, without conditions: those are answered here.
 """
 
 import logging
@@ -21,7 +24,7 @@ from urllib.parse import urlsplit
 from sidecar.dialects.a2a.methods import CARDS
 from sidecar.dialects.agent_card import Address, Rewritten, rewrite
 from sidecar.dialects.dialect import Unreadable
-from sidecar.dialects.well_known import is_card
+from sidecar.dialects.well_known import is_card, is_certain
 from sidecar.model.asked import A2aAsked
 from sidecar.model.authority import authority
 from sidecar.model.errors import Refused
@@ -45,7 +48,7 @@ MOST_BYTES = 1024 * 1024
 REFUSED_AS = "agent_card_signed"
 
 _STEP_BYTES = 16 * 1024
-_OUTCOMES = ("rewritten", "untouched", "signed", "unreadable")
+_OUTCOMES = ("rewritten", "untouched", "signed", "unreadable", "partial")
 _TAG = re.compile(rb'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _ABOUT_CONTENT = frozenset(
     (
@@ -86,24 +89,35 @@ def build(name: str, config: Config, runtime: Runtime) -> Filter:
     cards = _Cards(name, config, runtime)
 
     async def agent_card(exchange: Exchange, forward: Forward) -> Response:
-        within = _card_in(exchange) if config.rewrite else None
+        place = _card_in(exchange)
         response = await forward(exchange)
-        if within is None or response.status != 200 or b"json" not in _value(response.fields, b"content-type").lower():
+        if place is None:
             return response
-        return await cards.answer(exchange, response, within)
+        if config.rewrite:
+            response = await cards.answer(exchange, response, place)
+        return _unless_known(exchange, response)
 
     return agent_card
 
 
-def _card_in(exchange: Exchange) -> tuple[str, ...] | None:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a card stands in an answer, `()` for all of it; `is_certain`: it cannot be anything else."""
+
+    within: tuple[str, ...] = ()
+    is_certain: bool = True
+
+
+def _card_in(exchange: Exchange) -> _Place | None:
     """Where the card stands in the answer to this call: the whole of it, or a JSON-RPC result; None where there is none."""
     passage = exchange.passage
     if passage.mode is not Mode.GATEWAY:
         return None
     asked = exchange.asked
     if isinstance(asked, A2aAsked) and asked.operation in CARDS:
-        return ("result",) if asked.binding == "JSONRPC" else ()
-    return () if passage.method in ("GET", "HEAD") and is_card(passage.target.partition("?")[0]) else None
+        return _Place(("result",) if asked.binding == "JSONRPC" else ())
+    path = passage.target.partition("?")[0]
+    return _Place(is_certain=is_certain(path)) if passage.method in ("GET", "HEAD") and is_card(path) else None
 
 
 class _Cards:
@@ -118,10 +132,13 @@ class _Cards:
         what = "Addresses in agent cards that do not lead through the sidecar."
         self._elsewhere = counter("traffic.policies.agent_card.elsewhere", what, policy=name)
 
-    async def answer(self, exchange: Exchange, response: Response, within: tuple[str, ...]) -> Response:
+    async def answer(self, exchange: Exchange, response: Response, place: _Place) -> Response:
         """Return the response with a card that leads here, or as it came; raises `Refused` for a signed one, if so set."""
         address = self._address(exchange)
-        if address is None:
+        if address is not None and response.status == 206 and place.is_certain:
+            self._counts["partial"].value += 1
+            response.fields = [*response.fields, b"x-sidecar-agent-card: partial-not-rewritten"]
+        if address is None or response.status != 200 or b"json" not in _value(response.fields, b"content-type").lower():
             return response
         tag = derived_tag(_value(response.fields, b"etag"), address)
         if exchange.passage.method == "HEAD":
@@ -132,7 +149,7 @@ class _Cards:
         body = await response.whole(MOST_BYTES)
         if body == b"":
             return response
-        rewritten = self._rewritten(exchange, response, body, address, within)
+        rewritten = self._rewritten(exchange, response, body, address, place)
         if rewritten is None or not rewritten.changed:
             return response
         if _is_known(exchange, tag):
@@ -158,16 +175,17 @@ class _Cards:
         return Address(origin + passage.target, agent, f"http://{host}{prefix}", self._config.grpc)
 
     def _rewritten(
-        self, exchange: Exchange, response: Response, body: bytes | None, address: Address, within: tuple[str, ...]
+        self, exchange: Exchange, response: Response, body: bytes | None, address: Address, place: _Place
     ) -> Rewritten | None:
         """Rewrite a card, and say what became of it; None where it goes on as it came."""
         route = exchange.passage.route
         try:
             if body is None:
                 raise Unreadable("too large")
-            rewritten = rewrite(_decoded(_value(response.fields, b"content-encoding"), body), address, within)
+            decoded = _decoded(_value(response.fields, b"content-encoding"), body)
+            rewritten = rewrite(decoded, address, place.within, is_certain=place.is_certain)
         except (Unreadable, Undecodable) as fault:
-            if not within:  # a JSON-RPC error has no result, and no card
+            if place.is_certain and not place.within:  # a JSON-RPC error has no result, and no card
                 self._counts["unreadable"].value += 1
                 self._complaints.log("unreadable", f"the agent card of route {route!r} is not rewritten: {fault}")
                 response.fields = [*response.fields, b"x-sidecar-agent-card: unreadable-not-rewritten"]
@@ -226,7 +244,24 @@ def _is_known(exchange: Exchange, tag: bytes) -> bool:
     if not tag or exchange.passage.method not in ("GET", "HEAD"):
         return False
     told = b",".join(_values(exchange.fields[1:], b"if-none-match"))
-    return any(found[0].removeprefix(b"W/") == tag.removeprefix(b"W/") for found in _TAG.finditer(told))
+    return told.strip() == b"*" or any(found[0].removeprefix(b"W/") == tag.removeprefix(b"W/") for found in _TAG.finditer(told))
+
+
+def _unless_known(exchange: Exchange, response: Response) -> Response:
+    """
+    The response, or the 304 in its place that the client's conditions want (RFC 9110 section 13.2.2).
+
+    A date is compared with no more than equality: it is the one that the client had from here.
+    """
+    if response.status != 200 or exchange.passage.method not in ("GET", "HEAD"):
+        return response
+    tag = _value(response.fields, b"etag")
+    lines = exchange.fields[1:]
+    if _values(lines, b"if-none-match"):
+        return _not_modified(response, tag) if _TAG.fullmatch(tag) and _is_known(exchange, tag) else response
+    since = _value(lines, b"if-modified-since")
+    is_same = bool(since) and since == _value(response.fields, b"last-modified")
+    return _not_modified(response, tag if _TAG.fullmatch(tag) else b"") if is_same else response
 
 
 def _not_modified(response: Response, tag: bytes) -> Response:

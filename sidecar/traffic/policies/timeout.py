@@ -34,6 +34,9 @@ def build(name: str, config: Config, runtime: Runtime) -> AttemptGuard:
     idle_s = float(config.idle or 0.0)
 
     def timeout(attempt: Attempt) -> None:
+        asked = attempt.exchange.asked
+        if asked is not None and asked.is_standing:
+            return  # it is silent on purpose, for as long as nothing happens
         if first_byte_s:
             attempt.first_byte_timeout_s = first_byte_s
         if idle_s:

@@ -32,7 +32,7 @@ Id = int | float | str
 class Record:
     """What is said in one attempt; it becomes the attempt's `Dialogue` (exchange.Tells)."""
 
-    __slots__ = ("_call", "_edits", "_skipped", "attempt", "first_content_at", "hearing", "is_sent", "line", "result")
+    __slots__ = ("_call", "_edits", "_skipped", "attempt", "first_content_at", "hearing", "is_sent", "line", "result", "unread")
 
     def __init__(self, call: "StdioCall", attempt: Attempt) -> None:
         self._call = call
@@ -41,6 +41,7 @@ class Record:
         self.line = call.line
         self.first_content_at = 0
         self.result = b""
+        self.unread = ""
         self.is_sent = False
         self._edits: tuple[str, ...] = ()
         self._skipped: tuple[str, ...] = ()
@@ -52,12 +53,11 @@ class Record:
         try:
             changed = mcp.edit(self._call.asked, self.line, change)
         except Unreadable:
-            changed = self.line
-        if changed is self.line:
             self._skipped += (f"{NAMES[type(change)]}:not_taken",)
             return "not_taken"
-        self.line = changed
-        self._edits += (NAMES[type(change)],)
+        if changed is not self.line:  # else it was so already
+            self.line = changed
+            self._edits += (NAMES[type(change)],)
         return ""
 
     def dialogue(self, ended_ns: int) -> Dialogue:
@@ -66,7 +66,7 @@ class Record:
         answered = self.hearing.answered if attempt.status else None
         first_content_s = (at - attempt.started_at) / 1e9 if at else 0.0
         said = self._call.content(self.result)
-        return Dialogue(self._call.asked, answered, first_content_s, None, "", self._edits, self._skipped, said)
+        return Dialogue(self._call.asked, answered, first_content_s, None, self.unread, self._edits, self._skipped, said)
 
 
 class StdioCall:
@@ -108,10 +108,17 @@ class StdioCall:
         if self._listener.writes_context:
             traceparent = format_traceparent(exchange.trace_id, record.attempt.span_id, exchange.flags)
             record.change(Meta(traceparent, exchange.tracestate))
-        record.is_sent = True
-        record.attempt.sent_bytes = len(record.line)
+        line, record.is_sent = record.line, True
+        record.attempt.sent_bytes = len(line)
         self.heard_at = self._listener.now()
-        return record.line
+        if self.task is None:  # nobody will send it again, and answers may be long in coming
+            self.line = record.line = line[: MOST_BYTES + 1] if self._listener.collects_content else b""
+        return line
+
+    @property
+    def is_held(self) -> bool:
+        """Whether filters still think about it, so that the server has it yet to hear."""
+        return self.task is not None and (self.record is None or not self.record.is_sent)
 
     def hear(self, message: Message, size: int) -> bool:
         """Take a message that is about this call; True where it is the answer."""
@@ -133,6 +140,17 @@ class StdioCall:
             attempt.status = ANSWERED
             record.result = bytes(message.result)
         return hearing.answered.is_ended
+
+    def hear_unread(self, size: int) -> None:
+        """The answer has come, and was too long to be read."""
+        record = self.record
+        assert record is not None
+        record.attempt.first_byte_at = record.attempt.first_byte_at or round(self._listener.now() * 1e9)
+        self.exchange.first_byte_at = self.exchange.first_byte_at or record.attempt.first_byte_at
+        record.attempt.received_bytes += size
+        record.attempt.status = ANSWERED
+        record.unread = "answer_too_large"
+        record.hearing.answered.is_ended = record.hearing.answered.is_unreadable = True
 
     def content(self, result: bytes) -> Content | None:
         """What was said, word by word, where the route has it collected; `result` is raw JSON, b"" where none came."""

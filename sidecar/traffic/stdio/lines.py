@@ -4,7 +4,7 @@ MOST_BYTES = 16 * 1024 * 1024
 """A longer line passes unread."""
 
 
-class Lines:
+class Splitter:
     """
     Splits one direction; a line keeps its end (LF).
 

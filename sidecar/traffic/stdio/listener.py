@@ -18,6 +18,7 @@ from sidecar.traffic.graph import Graph
 from sidecar.traffic.meter import begin_exchange, join_trace
 from sidecar.traffic.places import Places
 from sidecar.traffic.router import Route
+from sidecar.traffic.spec import RouteSpec
 from sidecar.traffic.stdio.relay import Relay
 from sidecar.traffic.upstreams.stdio import SCHEME
 from sidecar.traffic.wire.request_head import RequestHead
@@ -114,8 +115,9 @@ class StdioListener:
         self.graph = graph
         route = self._route = graph.router.by_destination(SCHEME, self.server.lower(), 0, b"/")
         self.chain = route.chain if route is not None else EMPTY
-        self.writes_context = route is not None and route.spec.trace_in_meta
-        self.collects_content = route is not None and route.spec.content
+        spec = route.spec if route is not None else RouteSpec(upstream="")  # as for a call over HTTP that no route names
+        self.writes_context = spec.trace_in_meta and not graph.sampler.is_disabled
+        self.collects_content = bool(spec.content)
         self._passages.clear()
 
     def forget(self, graph: Graph) -> None:

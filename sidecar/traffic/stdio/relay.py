@@ -17,7 +17,8 @@ from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.traffic.chain import ask
 from sidecar.traffic.stdio.call import ANSWERED, Id, StdioCall
 from sidecar.traffic.stdio.filtered import Filtered
-from sidecar.traffic.stdio.lines import Lines
+from sidecar.traffic.stdio.glimpse import Glimpse
+from sidecar.traffic.stdio.lines import Splitter
 
 if TYPE_CHECKING:
     from sidecar.traffic.stdio.listener import StdioListener
@@ -41,7 +42,7 @@ class _Side:
     """One direction's lines, and its way out; what we say ourselves waits for the end of a line that passes in pieces."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
-        self.lines = Lines()
+        self.lines = Splitter()
         self._write = write
         self._waiting: list[bytes] = []
         self._is_within = False
@@ -63,9 +64,20 @@ class _Side:
         else:
             self._write(line)
 
+    def ends(self) -> None:
+        """Nothing more comes: end a line that was cut, and say what has waited for it."""
+        if self._is_within:
+            self._is_within = False
+            self._write(b"\n" + b"".join(self._waiting))
+            self._waiting = []
+
 
 class Relay:
-    """One session: `to_client` and `to_server` write bytes; `calls` are those that wait for an answer, by id."""
+    """
+    One session: `to_client` and `to_server` write bytes; `calls` are those that wait for an answer, by id.
+
+    When the client says no more, calls that filters still hold are sent first; then the server's input is closed.
+    """
 
     def __init__(self, listener: "StdioListener", to_client: Callable[[bytes], None], to_server: Callable[[bytes], None]) -> None:
         self._listener = listener
@@ -73,8 +85,15 @@ class Relay:
         self._back = _Side(to_client)
         self._late: dict[Id, None] = {}
         self._watched: dict[str, StdioCall] = {}
+        self._glimpse = Glimpse()
+        self._close: Callable[[], None] | None = None
         self._is_closed = False
         self.calls: dict[Id, StdioCall] = {}
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a call waits for an answer that will come, so that a server which works on it may be left in peace."""
+        return not self._is_closed and any(not call.asked.is_standing for call in self.calls.values())
 
     # from the client
 
@@ -82,11 +101,23 @@ class Relay:
         """Take what came from the client."""
         self._take(self._there.lines.feed(data))
 
-    def client_ends(self) -> None:
-        """The client has closed its way to the server; answers may still come."""
+    def client_ends(self, close: Callable[[], None]) -> None:
+        """
+        The client has closed its way to the server; answers may still come.
+
+        The server's input is closed by `close`, which is called once, as soon as no call is left that has to go there.
+        """
         last = self._there.lines.end()
         if last is not None:
             self._take([last])
+        self._close = close
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        close = self._close
+        if close is not None and not any(call.is_held for call in self.calls.values()):
+            self._close = None
+            close()
 
     def _take(self, pieces: list[tuple[bytes, bool]]) -> None:
         going: list[bytes] = []
@@ -171,13 +202,31 @@ class Relay:
         answered: list[tuple[StdioCall, int]] = []
         for piece, is_line in pieces:
             if not is_line:
-                self._listener.count_unread()
+                self._look_at_long(piece, answered)
             elif (self.calls or self._late) and not self._told(piece, answered):
                 continue
             going.append(piece)
         self._back.pass_on(going)  # before anything else: whoever hears of a call's end hears of it after its client
         for call, size in answered:
+            if call.task is not None:
+                call.task.cancel()
             call.over(ANSWERED, "", size)
+
+    def _look_at_long(self, piece: bytes, answered: list[tuple[StdioCall, int]]) -> None:
+        """Whoever's answer a long line is by the look of it gets it as it passes, past whatever waits for it."""
+        glimpse = self._glimpse
+        glimpse.feed(piece)
+        if piece[-1:] != b"\n":
+            return
+        self._glimpse = Glimpse()
+        self._listener.count_unread()
+        found = glimpse.answers()
+        call = self.calls.get(found) if found is not None else None
+        if call is None or call.record is None or not call.record.is_sent:
+            return
+        call.hear_unread(glimpse.size)
+        self._leave(call)
+        answered.append((call, glimpse.size))
 
     def _told(self, line: bytes, answered: list[tuple[StdioCall, int]]) -> bool:
         """Look at one line; False where it is not for the client."""
@@ -231,10 +280,20 @@ class Relay:
         """The server will say nothing more: whoever still waits is told so."""
         last = self._back.lines.end()
         if last is not None:
-            self._give([(last[0] + b"\n", last[1])])
+            self._give_last(last[0])
+        self._back.ends()
         self._is_closed = True
         for call in tuple(self.calls.values()):
             self.give_up(call, UpstreamFailed("upstream_closed", "the server ended before it answered"))
+
+    def _give_last(self, line: bytes) -> None:
+        """A line that the server did not end may be a message; half of one is of no use to anybody."""
+        try:
+            messages(line)
+        except Unreadable:
+            self._listener.count_unread()
+        else:
+            self._give([(line + b"\n", True)])
 
     # endings
 
@@ -248,6 +307,7 @@ class Relay:
         if self._is_closed:
             raise UpstreamFailed("upstream_closed", "the server has ended")
         self._there.say(call.made())
+        self._close_if_done()
 
     def answer(self, call: StdioCall, line: bytes, status: int) -> None:
         """Give a call's answer that did not simply pass."""
@@ -300,6 +360,7 @@ class Relay:
         token = call.asked.progress_token
         if token and self._watched.get(token) is call:
             del self._watched[token]
+        self._close_if_done()
         return True
 
     # time

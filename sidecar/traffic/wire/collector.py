@@ -12,13 +12,15 @@ class Collector:
     """
     Collects one body of at most `most_bytes`; `length` is the request's, or `CHUNKED`.
 
-    What waits here takes its place in a room that all calls share. `why` says why a body was not collected.
+    What waits here takes its place in a room that all calls share. `keeps`: so does what was collected, until it is dropped, as
+    whoever gets it keeps it. `why` says why a body was not collected.
     """
 
-    __slots__ = ("_is_chunked", "_lines", "_most_bytes", "_pending", "_room", "_taken", "is_collecting", "why")
+    __slots__ = ("_is_chunked", "_keeps", "_lines", "_most_bytes", "_pending", "_room", "_taken", "is_collecting", "why")
 
-    def __init__(self, length: int, most_bytes: int, room: Room) -> None:
+    def __init__(self, length: int, most_bytes: int, room: Room, *, keeps: bool = False) -> None:
         self._room = room
+        self._keeps = keeps
         self._taken = self._lines = 0
         self.why = "too_large"
         self._is_chunked = length == CHUNKED
@@ -32,7 +34,7 @@ class Collector:
 
         The body is None where there is too much of it: what has come then goes on, and the rest as it comes.
         """
-        if whole and not self._pending:
+        if whole and not self._pending and not self._keeps:
             self.is_collecting = False
             return relayed, self._body(relayed)
         has_room = self._room.take(len(relayed))
@@ -48,8 +50,12 @@ class Collector:
         if not whole and has_room and len(self._pending) <= self._most_bytes:
             return None
         content = bytes(self._pending)
-        self.drop()
-        return content, self._body(content) if whole else None
+        if self._keeps and whole and has_room:
+            self.is_collecting = False
+            self._pending = bytearray()
+        else:
+            self.drop()
+        return content, self._body(content) if whole and (has_room or not self._keeps) else None
 
     def drop(self) -> None:
         """Collect no more, and keep nothing; harmless when called twice."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.dialects.dialect import Spoken
 from sidecar.model.errors import Refused, UpstreamFailed
-from sidecar.model.exchange import Attempt
+from sidecar.model.exchange import Attempt, Exchange
 from sidecar.traffic.inspection import Inspection
 from sidecar.traffic.response import Response
 from sidecar.traffic.transcript import Transcript
@@ -38,8 +38,8 @@ class FilteredCall(Call):
     """A call that runs through an async chain; `inbound` is its client, `delivered` what the filters have returned."""
 
     __slots__ = (
-        "_attempt_transcript", "_collector", "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail", "_transcript",
-        "_trials", "delivered", "inbound", "inspection", "listener",
+        "_attempt_transcript", "_chain", "_collector", "_is_ending", "_is_pushing", "_refusal", "_sent_on_bytes", "_tail",
+        "_transcript", "_trials", "delivered", "inbound", "inspection", "listener",
     )  # fmt: skip
 
     _goes_straight = False  # stages see every byte
@@ -51,10 +51,12 @@ class FilteredCall(Call):
         self.inbound = inbound
         self.listener = listener
         self.delivered: Response | None = None
+        self._chain = ready.chain
         self.inspection = Inspection(ready.inspector) if ready.inspector is not None else None
         self._collector: Collector | None = None
         if self.inspection is not None:
-            self._collector = Collector(request.length, self.inspection.most_bytes, self.inspection.room)
+            inspection = self.inspection
+            self._collector = Collector(request.length, inspection.most_bytes, inspection.room, keeps=True)
         self._transcript: Transcript | None = None  # what is still to come of the answer
         self._attempt_transcript: Transcript | None = None
         self._trials = Trials(self, ready)
@@ -97,6 +99,19 @@ class FilteredCall(Call):
             content, body = collected
         if self.inspection is not None:
             self.inspection.begin(self.listener, self.exchange, body, collector.why if collector is not None else "")
+        self._ask(content)
+
+    def take_over(self, exchange: Exchange, inspection: Inspection, content: bytes) -> None:
+        """Go on with a call that is read already, and whose answer only filters can make what it has to be."""
+        self.exchange, self.inspection, self._collector = exchange, inspection, None
+        exchange.when_stopped(self.stop)
+        self._continue_at = -1.0
+        self._ask(content)
+
+    def _ask(self, content: bytes) -> None:
+        """Start the chain; `content` is what has come of the request."""
+        assert self._ready is not None
+        self._chain = self._ready.chain_for(self.exchange.asked)
         self._trials.begins()
         if content:
             self._trials.content_came(content, whole=self.inbound.body is None)
@@ -108,8 +123,7 @@ class FilteredCall(Call):
         return self.inspection.open(attempt, time.monotonic_ns, standing_s=self.listener.tunnel_idle_timeout_s)
 
     async def _run(self) -> None:
-        assert self._ready is not None
-        forward = self._ready.chain.run(self._trials)
+        forward = self._chain.run(self._trials)
         try:
             response = await forward(self.exchange)
             await self._deliver(response)
@@ -179,6 +193,7 @@ class FilteredCall(Call):
         self._is_pushing = True
         self._trials.close("given_up", but=response)
         self._is_pushing = False
+        self._keep_no_request(trial)
         if self._refusal is not None:
             trial.give_up(self._refusal.code)
             raise self._refusal
@@ -205,6 +220,13 @@ class FilteredCall(Call):
             self.upstream_upgrades(*upgrade)
         elif sock is not None:
             await self._hand_over(200, tunnel_opened(self.listener.signature.via_line)).join(sock)
+
+    def _keep_no_request(self, trial: Trial) -> None:
+        """No attempt will be sent any more."""
+        if self.inspection is not None:
+            self.inspection.sent(trial.transcript)
+        if self._collector is not None:
+            self._collector.drop()
 
     def _deliver_made(self, response: Response) -> None:
         """Write a response that a filter has made itself."""
@@ -313,6 +335,8 @@ class FilteredCall(Call):
     def _finish(self) -> None:
         self._is_ending = True
         self._trials.close("given_up")
+        if self._collector is not None:
+            self._collector.drop()
         self._count_response()
         super()._finish()
 

@@ -19,6 +19,7 @@ from sidecar.traffic.wire.answer import CONTINUE
 from sidecar.traffic.wire.body import content_of, reframed
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.collector import Collector
+from sidecar.traffic.wire.filtered import FilteredCall
 from sidecar.traffic.wire.head import CHUNKED
 from sidecar.traffic.wire.outbound import Outbound
 from sidecar.traffic.wire.reply import reframe
@@ -58,16 +59,16 @@ class InspectedCall(Call):
 
     def begin(self, rest: bytes) -> None:
         """Collect the request, within the bound, and send it where it goes."""
-        request, inbound = self.request, self._inbound
+        request, inspection, inbound = self.request, self._inspection, self._inbound
         length, limit = request.length, self._listener.max_body_bytes
         try:
             if length > limit and limit:
                 raise too_long(length, limit)
-            if length > 0 and length == len(rest) <= self._inspection.most_bytes:
+            if length > 0 and length == len(rest) <= inspection.most_bytes:
                 self.exchange.request_bytes = length
                 self._go(rest, rest)
                 return
-            self._collector = Collector(length, self._inspection.most_bytes, self._inspection.room)
+            self._collector = Collector(length, inspection.most_bytes, inspection.room)
             content = inbound.take_body(request, rest)
         except Refused as refused:
             self.refuse_unsent(refused, rest)
@@ -110,6 +111,9 @@ class InspectedCall(Call):
         assert ready is not None
         try:
             inspection.begin(self._listener, exchange, body, "" if collector is None else collector.why)
+            if ready.may_ask_for_card and ready.chain_for(exchange.asked).filters:
+                self._filter(ready, content)
+                return
             if ready.chain.admit is not None:
                 ask(ready.chain.admit, exchange)
             attempt = self._begin_attempt(ready)
@@ -127,6 +131,12 @@ class InspectedCall(Call):
         self._send(ready, head, content)
         if len(content) > KEPT_BYTES:
             inspection.sent(transcript)
+
+    def _filter(self, ready: Ready, content: bytes) -> None:
+        """What is asked in the body needs filters, that no head could tell."""
+        inbound = self._inbound
+        call = inbound.call = FilteredCall(inbound, self._listener, self.request, ready, self.exchange.passage)
+        call.take_over(self.exchange, self._inspection, content)
 
     def _made(self, ready: Ready, attempt: Attempt, content: bytes) -> tuple[bytes, bytes]:
         """Head and content of an attempt, with the changes that policies and the sidecar itself make."""
@@ -151,6 +161,7 @@ class InspectedCall(Call):
             return self._frame_as(reframe(head, is_1_1=self.request.is_1_1, content_only=True), head)
         relays = super().upstream_answers(outbound, head)
         self._is_framed = relays and head.length == CHUNKED
+        transcript.is_framed = self._is_framed and transcript.removal is None
         return relays
 
     def upstream_sends(self, data: bytes) -> None:
@@ -158,13 +169,17 @@ class InspectedCall(Call):
         if transcript is None or not data:
             super().upstream_sends(data)
             return
-        content = content_of(data) if self._is_framed else data
-        super().upstream_sends(data if transcript.removal is None else self._without(transcript.removal, data, content))
-        transcript.feed(content)
+        removal = transcript.removal
+        if removal is None:
+            super().upstream_sends(data)
+            transcript.feed(data)
+        else:
+            content = content_of(data) if self._is_framed else data
+            super().upstream_sends(self._without(removal, data, content))
+            transcript.feed(content)
         outbound = self._outbound
         if outbound is not None and not self._is_wrapped and not self._head_out:
-            is_whole = transcript.removal is None
-            outbound.straight = self._passes_some if not is_whole else self._passes_chunks if self._is_framed else self._passes
+            outbound.straight = self._passes if removal is None else self._passes_some
 
     def _without(self, removal: BodyEdit, data: bytes, content: bytes) -> bytes:
         """What is left of content that came; `data` is the same in its framing."""
@@ -182,12 +197,6 @@ class InspectedCall(Call):
         if left:
             self._inbound.write_now(left)
         transcript.feed(content)
-
-    def _passes_chunks(self, data: bytes) -> None:
-        self._inbound.write_now(data)
-        transcript = self._transcript
-        if transcript is not None:
-            transcript.feed(content_of(data))
 
     def _passes(self, data: bytes) -> None:
         self._inbound.write_now(data)
@@ -208,7 +217,9 @@ class InspectedCall(Call):
 
     def _sent_bytes(self) -> int:
         transcript = self._transcript
-        return (transcript.sent_bytes if transcript is not None else 0) or super()._sent_bytes()
+        if transcript is not None and transcript.sent_bytes:
+            return transcript.sent_bytes
+        return self.exchange.request_bytes if (body := self._inbound.body) is None else body.size
 
     def stop(self, reason: str) -> None:
         if self._collector is not None and self._collector.is_collecting:

@@ -8,8 +8,9 @@ themselves are judged each time. What is remembered lives and dies with the conn
 
 from typing import NamedTuple
 
+from sidecar.model.asked import A2aAsked, Asked
 from sidecar.model.exchange import Attempt, Exchange
-from sidecar.model.facts import Passage
+from sidecar.model.facts import Mode, Passage
 from sidecar.model.trace import format_traceparent
 from sidecar.traffic.chain import Chain
 from sidecar.traffic.coding import narrowed
@@ -20,6 +21,9 @@ from sidecar.traffic.wire.request_head import RequestHead
 _LONGEST_REMEMBERED_BYTES = 8 * 1024
 _MOST_FORWARDS = 10_000
 _LENGTH_FIELD = b"content-length:"
+_RPC = frozenset(("a2a", "mcp"))
+"""Dialects whose body may turn out to be that of a call to an agent: what looks like MCP may be A2A."""
+_CONDITIONS = frozenset((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"))
 
 
 class Cut(NamedTuple):
@@ -88,17 +92,24 @@ class Ready:
     `cut` is what has to be the same for another request to be served by this one; `way.route` is of the graph `graph`.
     With `takes_part` off (OTEL_SDK_DISABLED), trace headers go on as they came. `inspector` reads such requests, where anybody
     does; it is then asked for no coding that nobody here can read. `chain` is the route's, or one that this head alone takes.
+    `may_ask_for_card`: by what is read of a body, `chain_for` may be another one. With `wants_whole`, the upstream does not hear
+    of conditions and ranges: a policy changes what they are about and obeys them.
     """
 
-    __slots__ = ("_after", "_before", "_last", "_takes_part", "chain", "cut", "graph", "inspector", "passage", "request", "way")
+    __slots__ = (
+        "_after", "_before", "_last", "_takes_part", "chain", "cut", "graph", "inspector", "may_ask_for_card", "passage",
+        "request", "way",
+    )  # fmt: skip
 
     def __init__(
         self, request: RequestHead, way: Way, passage: Passage, graph: object, via_line: bytes, *, takes_part: bool = True,
-        inspector: Inspector | None = None, chain: Chain | None = None,
+        inspector: Inspector | None = None, chain: Chain | None = None, wants_whole: bool = False,
     ) -> None:  # fmt: skip
         self._takes_part = takes_part
         self.inspector = inspector
         self.chain = chain or way.route.chain
+        is_gateway = way.mode is Mode.GATEWAY
+        self.may_ask_for_card = is_gateway and way.route.leads_cards and inspector is not None and inspector.dialect.name in _RPC
         self.request = request
         self.way = way
         self.passage = passage
@@ -113,6 +124,8 @@ class Ready:
             lines.insert(1, b"Host: " + host_line)
         elif request.host != host_line:
             lines[request.host_at] = b"Host: " + host_line
+        if wants_whole:
+            lines = [line for line in lines if line.partition(b":")[0].lower() not in _CONDITIONS]
         if upstream.asks is not None and upstream.asks.authorization:
             lines.append(b"Proxy-Authorization: " + upstream.asks.authorization.reveal().encode())
         if request.baggage and way.route.baggage:
@@ -124,6 +137,11 @@ class Ready:
         if inspector is not None and not inspector.is_signed:
             _narrow(lines)
         self._before, self._after = _around_length(lines) if request.length > 0 else (b"\r\n".join(lines), b"")
+
+    def chain_for(self, asked: Asked | None) -> Chain:
+        """The chain of a call that has been read: through a gateway, an agent's card needs one of its own."""
+        asks_for_card = isinstance(asked, A2aAsked) and asked.agent_card and self.way.mode is Mode.GATEWAY
+        return self.way.route.card_chain() if asks_for_card else self.chain
 
     def comes_again(self, data: bytes, graph: object) -> int:
         """

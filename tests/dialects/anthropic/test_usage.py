@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.dialects.anthropic.usage import Counts, Tally, tier
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "anthropic"
 
@@ -58,13 +58,34 @@ def test_writes_to_the_cache_are_told_apart_by_lifetime_where_it_is_known(
 
 
 def test_thinking_is_a_part_of_the_output_and_never_more() -> None:
-    assert counted({"output_tokens": 10, "output_tokens_details": {"thinking_tokens": 30}}) == Usage(reasoning_tokens=10)
+    assert counted({"output_tokens": 10, "output_tokens_details": {"thinking_tokens": 30}}) == Usage(
+        reasoning_tokens=10, doubt=CONTRADICTION
+    )
 
 
 @pytest.mark.parametrize("absurd", [-1, 10**15])
 def test_absurd_counts_are_not_told(absurd: int) -> None:
     told = {"input_tokens": absurd, "output_tokens": absurd, "server_tool_use": {"web_search_requests": absurd}}
-    assert counted({"input_tokens": 3}, told) == Usage(input_tokens=3)
+    assert counted({"input_tokens": 3}, told) == Usage(input_tokens=3, doubt=NONSENSE)
+
+
+@pytest.mark.parametrize(
+    ("told", "doubt"),
+    [
+        ({"cache_read_input_tokens": -1}, NONSENSE),
+        ({"cache_creation": {"ephemeral_1h_input_tokens": 10**12}}, NONSENSE),
+        ({"output_tokens_details": {"thinking_tokens": -1}}, NONSENSE),
+        ({"cache_creation_input_tokens": 5, "cache_creation": {"ephemeral_1h_input_tokens": 6}}, CONTRADICTION),
+        ({"output_tokens_details": {"thinking_tokens": 11}}, CONTRADICTION),
+        ({"iterations": [{"type": "compaction", "input_tokens": -1}]}, NONSENSE),
+        ({"iterations": [{"type": "message", "input_tokens": -1}]}, ""),
+        ({"cache_creation_input_tokens": 6, "cache_creation": {"ephemeral_1h_input_tokens": 6}}, ""),
+    ],
+    ids=str,
+)
+def test_numbers_that_cannot_be_so_leave_a_doubt(told: dict[str, Any], doubt: str) -> None:
+    found = counted({"input_tokens": 7, "output_tokens": 10}, told)
+    assert (found.doubt, found.input_tokens) == (doubt, 7)
 
 
 def test_only_compactions_are_added_to_the_sums() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sidecar.dialects.bedrock.answers import MOST_ARGUMENTS, Conversation, TokenUsage, ending, read_answer, usage_of
 from sidecar.dialects.bedrock.streams import BedrockAnswered
 from sidecar.dialects.dialect import Unreadable
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 KINDS = ["messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata", "later"]
 VALUES = st.recursive(
@@ -66,13 +66,19 @@ def test_details_above_the_sum_do_not_make_a_class_negative() -> None:
             },
         ),
     )
-    assert answered.usage == Usage(cache_write_5m_tokens=9)
+    assert answered.usage == Usage(cache_write_5m_tokens=9, doubt=CONTRADICTION)
 
 
 @pytest.mark.parametrize("number", [-5, 1e300, "7", None, True], ids=str)
 def test_absurd_counts_are_not_told(number: Any) -> None:
     answered = told(BedrockAnswered(), ("metadata", {"usage": {"inputTokens": number, "outputTokens": 3}}))
-    assert answered.usage == Usage(output_tokens=3)
+    is_number = isinstance(number, float | int) and not isinstance(number, bool)
+    assert answered.usage == Usage(output_tokens=3, doubt=NONSENSE if is_number else "")
+
+
+@pytest.mark.parametrize("member", ["cache_read_input_tokens", "cache_write_input_token_count", "output_tokens"])
+def test_a_class_that_cannot_be_so_leaves_a_doubt_on_all(member: str) -> None:
+    assert usage_of(TokenUsage(**{"input_tokens": 5, member: -1})) == Usage(input_tokens=5, doubt=NONSENSE)
 
 
 def test_text_in_half_a_surrogate_pair_is_read_all_the_same() -> None:

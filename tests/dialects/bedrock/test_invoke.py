@@ -13,7 +13,7 @@ from sidecar.dialects.dialect import Heading, Reader
 from sidecar.dialects.eventstream import Frames
 from sidecar.dialects.sse import event as sse_event
 from sidecar.model.answered import ModelAnswered
-from sidecar.model.usage import Usage
+from sidecar.model.usage import NONSENSE, Usage
 
 FRAMES = "application/vnd.amazon.eventstream"
 MODELS = {
@@ -95,6 +95,20 @@ def test_what_bedrock_counted_serves_where_the_vendor_said_nothing() -> None:
     for family in MODELS:
         found = answered(family, {**metrics, "type": "message_stop"})
         assert found.usage == expected and found.is_ended, family
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"prompt_token_count": -5, "generation_token_count": 3},
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 1e300}},
+        {"inputTextTokenCount": 5, "results": [{"tokenCount": -3, "outputText": "x"}]},
+    ],
+    ids=["meta", "choices", "titan"],
+)
+def test_numbers_that_cannot_be_so_leave_a_doubt(told: dict[str, Any]) -> None:
+    found = answered("choices", told)
+    assert found.usage is not None and found.usage.doubt == NONSENSE
 
 
 def test_choices_are_read_in_any_of_their_shapes() -> None:

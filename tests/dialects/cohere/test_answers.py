@@ -9,7 +9,7 @@ from sidecar.dialects.cohere.answers import MOST_ARGUMENTS, CohereAnswered, Stre
 from sidecar.dialects.dialect import Unreadable
 from sidecar.dialects.ndjson import Lines
 from sidecar.dialects.sse import EventStream, event
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
@@ -78,14 +78,20 @@ def test_billed_units_count_before_tokens() -> None:
     assert whole(usage={"billed_units": {}, "tokens": tokens, "cached_tokens": 64}).usage == Usage(
         input_tokens=36, cache_read_tokens=64, output_tokens=9
     )
-    assert whole(usage={"tokens": tokens, "cached_tokens": 640}).usage == Usage(cache_read_tokens=100, output_tokens=9)
+    assert whole(usage={"tokens": tokens, "cached_tokens": 640}).usage == Usage(
+        cache_read_tokens=100, output_tokens=9, doubt=CONTRADICTION
+    )
     assert whole(meta={"billed_units": {"image_tokens": 7.0}}).usage == Usage(input_image_tokens=7)
     assert whole(usage={}).usage is None and whole().usage is None
 
 
 @pytest.mark.parametrize("number", [-5, 1e300, "7", None, True], ids=str)
 def test_absurd_counts_are_not_told(number: Any) -> None:
-    assert whole(usage={"billed_units": {"input_tokens": number, "output_tokens": 3}}).usage == Usage(output_tokens=3)
+    assert whole(usage={"billed_units": {"input_tokens": number, "output_tokens": 3}}).usage == Usage(
+        output_tokens=3, doubt=NONSENSE if number in (-5, 1e300) else ""
+    )
+    billed = {"input_tokens": 1, "output_tokens": 3, "search_units": -1}
+    assert whole(usage={"billed_units": billed}).usage == Usage(input_tokens=1, output_tokens=3, doubt=NONSENSE)
 
 
 @pytest.mark.parametrize(

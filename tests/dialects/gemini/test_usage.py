@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.dialects.gemini.usage import Metadata, searches, tier, usage
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "gemini"
 
@@ -56,7 +56,30 @@ def test_nothing_counted_is_no_usage() -> None:
 
 
 def test_absurd_counts_are_not_told() -> None:
-    assert counted(promptTokenCount=-5, candidatesTokenCount=10**15, thoughtsTokenCount=3) == Usage(reasoning_tokens=3)
+    assert counted(promptTokenCount=-5, candidatesTokenCount=10**15, thoughtsTokenCount=3) == Usage(
+        reasoning_tokens=3, doubt=NONSENSE
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "doubt"),
+    [
+        ({"thoughtsTokenCount": -3}, NONSENSE),
+        ({"cachedContentTokenCount": 2**40}, NONSENSE),
+        ({"cachedContentTokenCount": 101}, CONTRADICTION),
+        ({"promptTokensDetails": details(TEXT=50, AUDIO=101)}, CONTRADICTION),
+        ({"promptTokensDetails": details(TEXT=50, AUDIO=-1)}, NONSENSE),
+        ({"cachedContentTokenCount": 10, "cacheTokensDetails": details(AUDIO=11)}, CONTRADICTION),
+        ({"candidatesTokensDetails": details(IMAGE=8)}, CONTRADICTION),
+        ({"candidatesTokensDetails": details(IMAGE=-8)}, NONSENSE),
+        ({"cachedContentTokenCount": 100, "promptTokensDetails": details(TEXT=100)}, ""),
+    ],
+    ids=str,
+)
+def test_numbers_that_cannot_be_so_leave_a_doubt(told: dict[str, Any], doubt: str) -> None:
+    found = counted(**{"promptTokenCount": 100, "candidatesTokenCount": 7, **told})
+    assert found is not None
+    assert (found.doubt, found.input_total, found.output_total) == (doubt, 100, 7)
 
 
 COUNT = st.integers(-3, 1000)
@@ -82,7 +105,7 @@ def test_the_classes_never_sum_to_more_than_was_told(
     assert found.input_total == max(prompt, 0) + max(tools, 0)
     assert found.output_total == max(candidates, 0)
     assert found.cache_read_total == min(max(cached, 0), found.input_total)
-    assert all(getattr(found, name) >= 0 for name in Usage.__slots__)
+    assert all(getattr(found, name) >= 0 for name in Usage.__slots__ if name != "doubt")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The first event of the legacy transport leads its clients back here."""
 
+import time
+
 import pytest
 
 from sidecar.dialects import mcp
@@ -70,3 +72,10 @@ def test_what_never_becomes_an_event_is_not_held_back_for_ever() -> None:
 def test_only_a_stream_that_is_listened_to_is_led() -> None:
     assert mcp.takes_out(McpAsked("mcp", "tools/call", id="1"), REROUTE) is None
     assert mcp.takes_out(LISTENS, Clamp(1)) is None
+
+
+def test_a_server_that_says_nothing_byte_by_byte_costs_no_more_than_its_bytes() -> None:
+    edit, began = leading(), time.process_time()
+    out = b"".join(edit.data(b":") for _ in range(60_000))
+    assert (out, edit.end("")) == (b"", b":" * 60_000)
+    assert time.process_time() - began < 1.0, "it was five seconds, in which nothing else moved"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sidecar.dialects.dialect import Heading, Unreadable
 from sidecar.dialects.mcp.questions import (
     END_SESSION,
+    GUESS,
     LISTEN,
     MESSAGE,
     MOST_ARGUMENT_BYTES,
@@ -29,7 +30,7 @@ STREAM = {"accept": "text/event-stream"}
 @pytest.mark.parametrize(
     ("heading", "operation"),
     [
-        (Heading("POST", "/anything", fields=BOTH), MESSAGE),
+        (Heading("POST", "/anything", fields=BOTH), GUESS),
         (Heading("POST", "/anything", fields={**JSON, "mcp-session-id": "s"}), MESSAGE),
         (Heading("POST", "/anything", fields={**JSON, "mcp-protocol-version": "2025-06-18"}), MESSAGE),
         (Heading("POST", "/anything", fields={**JSON, "mcp-method": "tools/call"}), MESSAGE),

@@ -40,14 +40,17 @@ def cost(
     host: str = "",
     when: int = NOW,
     status: int = 200,
-    request_bytes: int = 4000,
+    request_bytes: int | None = None,
     answered_bytes: int = 2000,
     asked: dict[str, Any] | None = None,
     **answered: Any,
 ) -> Cost:
-    """What a call costs that was answered, to its end unless the arguments say otherwise."""
-    question = ModelAsked("any", "chat", provider=provider, model=model, **(asked or {}))
-    told = {"is_ended": True, "content_bytes": 400, "model": model if answers_as is None else answers_as, **answered}
+    """What a call costs that was answered, to its end unless the arguments say otherwise; of what nothing is told nothing passed."""
+    question = ModelAsked("any", **{"operation": "chat", "provider": provider, "model": model, **(asked or {})})
+    content_bytes = 400 if usage is None or usage.output_total else 0
+    told = {"is_ended": True, "content_bytes": content_bytes, "model": model if answers_as is None else answers_as, **answered}
+    if request_bytes is None:
+        request_bytes = 4000 if usage is None or usage.input_total else 0
     answer = ModelAnswered(usage=usage, service_tier=tier, **told)
     return prices.cost(
         question, answer, host=host, at_ns=when, request_bytes=request_bytes, answered_bytes=answered_bytes, status=status

@@ -1,12 +1,12 @@
 import pytest
 
 from sidecar.engines.prices.catalogue import Catalogue, Constraint, Model, Prices, Provider, Variant, clause
-from sidecar.engines.prices.price_list import PriceList
+from sidecar.engines.prices.price_list import MOST_TOKENS, PriceList
 from sidecar.engines.prices.spec import Dollars, PricesSpec, RuleSpec
 from sidecar.model.answered import ModelAnswered
 from sidecar.model.asked import ModelAsked
 from sidecar.model.cost import Cost, Pricing
-from sidecar.model.usage import Usage
+from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 from tests.engines.prices.calls import NOW, at, cost
 
 ONE_AND_FOUR = Prices({"input": [10**9, []], "cache_read": [10**8, []], "output": [4 * 10**9, []]})
@@ -109,7 +109,55 @@ def test_without_a_usage_tokens_come_from_bytes(prices: PriceList) -> None:
 
 def test_a_usage_of_zeros_beside_content_is_no_usage(prices: PriceList) -> None:
     assert cost(prices, "acme", "known", Usage(), content_bytes=400).why == "no_usage"
+    assert cost(prices, "acme", "known", Usage(), request_bytes=4000) == Cost(1_000_000, Pricing.ESTIMATED, "a-list", "7", "no_usage")
     assert cost(prices, "acme", "known", Usage(), content_bytes=0) == Cost(0, Pricing.EXACT, "a-list", "7")
+
+
+@pytest.mark.parametrize("doubt", [NONSENSE, CONTRADICTION])
+def test_a_usage_that_cannot_be_so_is_never_exact(prices: PriceList, doubt: str) -> None:
+    """What is left of it counts, and of a side of which nothing is left the bytes."""
+    told = Usage(input_tokens=1000, output_tokens=50, doubt=doubt)
+    assert cost(prices, "acme", "known", told) == Cost(1_200_000, Pricing.ESTIMATED, "a-list", "7", doubt)
+    no_input = Usage(output_tokens=50, doubt=doubt)
+    assert cost(prices, "acme", "known", no_input, request_bytes=4000) == Cost(1_200_000, Pricing.ESTIMATED, "a-list", "7", doubt)
+    no_output = Usage(input_tokens=1000, doubt=doubt)
+    assert cost(prices, "acme", "known", no_output, content_bytes=400) == Cost(1_400_000, Pricing.ESTIMATED, "a-list", "7", doubt)
+
+
+def test_nothing_is_learned_of_a_usage_that_cannot_be_so(prices: PriceList) -> None:
+    for _ in range(100):
+        cost(prices, "acme", "known", Usage(input_tokens=4000, output_tokens=400, doubt=NONSENSE))
+    assert cost(prices, "acme", "known", None).nano_usd == 1_400_000
+
+
+@pytest.mark.parametrize(
+    ("usage", "sizes", "nano_usd"),
+    [
+        (Usage(output_tokens=50), {"request_bytes": 4000}, 1_200_000),
+        (Usage(input_tokens=1000), {"content_bytes": 400}, 1_400_000),
+    ],
+    ids=["no input", "no output"],
+)
+def test_a_side_of_which_nothing_was_told_is_estimated(prices: PriceList, usage: Usage, sizes: dict[str, int], nano_usd: int) -> None:
+    assert cost(prices, "acme", "known", usage, **sizes) == Cost(nano_usd, Pricing.ESTIMATED, "a-list", "7", "half_told")
+
+
+def test_what_has_no_output_by_its_nature_is_exact_without(prices: PriceList) -> None:
+    vectors = cost(prices, "acme", "known", Usage(input_tokens=1000), content_bytes=9000, asked={"operation": "embeddings"})
+    assert vectors == Cost(1_000_000, Pricing.EXACT, "a-list", "7")
+
+
+def test_an_error_that_tells_zeros_costs_nothing(prices: PriceList) -> None:
+    failed = cost(prices, "acme", "known", Usage(), request_bytes=4000, error_type="server_error")
+    assert (failed.nano_usd, failed.pricing) == (0, Pricing.EXACT)
+
+
+@pytest.mark.parametrize("usage", [Usage(input_tokens=MOST_TOKENS + 1, output_tokens=1), Usage(input_tokens=1, reasoning_tokens=2**32)])
+def test_more_tokens_than_any_model_takes_are_not_believed(prices: PriceList, usage: Usage) -> None:
+    """A budget must not be emptied by one number in an answer."""
+    assert cost(prices, "acme", "known", usage) == Cost(1_400_000, Pricing.ESTIMATED, "a-list", "7", "nonsense")
+    most = Usage(input_tokens=MOST_TOKENS, output_tokens=1)
+    assert cost(prices, "acme", "known", most).pricing is Pricing.EXACT
 
 
 def test_what_was_learned_from_told_usages_is_used_where_none_came(prices: PriceList) -> None:
@@ -244,7 +292,7 @@ def test_other_rules_count_from_now_on_and_what_was_learned_stays(prices: PriceL
 
 def test_absurd_counts_break_nothing(prices: PriceList) -> None:
     found = cost(prices, "acme", "known", Usage(input_tokens=10**400, output_tokens=10**400))
-    assert found.nano_usd == 5 * 10**403
+    assert (found.nano_usd, found.why) == (1_400_000, "nonsense")
     assert cost(prices, "acme", "known", Usage(input_tokens=10**400), is_ended=False).why == "cut"
 
 

@@ -1,10 +1,13 @@
 import asyncio
+import contextlib
+from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
 from sidecar.model.errors import UpstreamFailed
-from sidecar.traffic.grpc.connection import Connection, options_of
+from sidecar.traffic.grpc.connection import MOST_READ_BYTES, Connection, options_of, write
 from tests.peers.rpc import RpcUpstream
 from tests.scene import Opened
 from tests.sidecar_under_test import eventually
@@ -69,3 +72,27 @@ async def test_what_does_not_speak_http2_is_malformed() -> None:
                 await connection.reached()
         assert caught.value.code == "upstream_malformed"
         await connection.close()
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED], ids=["OK", "error"])
+async def test_a_message_that_comes_too_late_does_not_hide_how_the_call_ended(opened: Opened, code: grpc.StatusCode) -> None:
+    async def behave(context: Any) -> None:
+        await context.write(b"enough")
+        context.set_code(code)
+
+    upstream = await opened(RpcUpstream(behave))
+    connection = to(upstream.port)
+    await connection.reached()
+    call = connection.channel.stream_stream("/a.B/C")()
+    await call.initial_metadata()
+    await (await upstream.hears()).ended.wait()
+    with contextlib.suppress(grpc.aio.InternalError):  # or it was in time, and nobody reads it
+        for _ in range(10):
+            await write(call, b"more")
+    assert await call.read() == b"enough"
+    assert await call.code() is code
+    await connection.close()
+
+
+def test_little_is_read_at_once() -> None:
+    assert ("grpc.experimental.tcp_max_read_chunk_size", MOST_READ_BYTES) in OPTIONS

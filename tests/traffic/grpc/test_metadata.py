@@ -1,9 +1,12 @@
+import logging
 import random
 from typing import Any
 
+import pytest
+
 from sidecar.model.exchange import Exchange
 from sidecar.model.facts import Mode, Passage, Purpose
-from sidecar.traffic.grpc.metadata import coming_back, going_on, line, read_head
+from sidecar.traffic.grpc.metadata import can_be_written, coming_back, going_on, hide_values, line, read_head
 from sidecar.traffic.meter import begin_attempt
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -52,3 +55,29 @@ def test_what_comes_back_is_without_what_was_for_one_hop() -> None:
         ("a", "1"), ("b-bin", b"\x00"),
     )  # fmt: skip
     assert line("k", "v") == b"k: v"
+
+
+@pytest.mark.parametrize(
+    ("value", "can_be"),
+    [("", True), ("a ~!", True), (b"\xff\x00", True), ("ÿ", False), ("größe", False), ("a\tb", False), ("a\nb", False), ("\x7f", False)],
+    ids=["nothing", "ASCII", "bytes", "Latin-1", "UTF-8", "tab", "line end", "DEL"],
+)
+def test_what_gRPC_does_not_allow_is_told_from_what_it_does(value: str | bytes, can_be: bool) -> None:  # noqa: N802 - its name
+    assert can_be_written(value) is can_be
+    assert read_head("/a.B/C", [("k", value)]).unwritable == ("" if can_be else "k")
+    assert coming_back([("a", "1"), ("k", value)]) == (("a", "1"), *([("k", value)] if can_be else []))
+
+
+def test_invalid_context_is_as_if_it_were_not_there() -> None:
+    keys = ("via", "traceparent", "tracestate", "baggage")
+    head = read_head("/a.B/C", [(key, "ÿ") for key in keys])
+    assert (head.via, head.traceparents, head.tracestates, head.baggage, head.unwritable) == ((), (), (), (), "")
+
+
+def test_the_library_logs_no_value_of_metadata(caplog: pytest.LogCaptureFixture) -> None:
+    hide_values()
+    hide_values()
+    log = logging.getLogger("grpc._cython.cygrpc")
+    log.error("Invalid encoding on %s", b"Bearer \xff")
+    log.error("something else")
+    assert caplog.messages == ["something else"]

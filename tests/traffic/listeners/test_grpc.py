@@ -1,6 +1,8 @@
 import asyncio
 import os
+import socket
 import ssl
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +165,95 @@ async def test_a_listener_with_other_settings_takes_the_port_over(opened: Opened
     assert await call.read() == b"two", "the old listener serves what it has to its end"
     await call.done_writing()
     assert await call.read() is EOF
+
+
+async def test_a_successor_listens_before_its_predecessor_leaves(free_port: Any) -> None:
+    config = Config(endpoint=f"127.0.0.1:{free_port()}")
+    first, second = GrpcListener("grpc", config, Runtime()), GrpcListener("grpc", config, Runtime())
+    await first.start()
+    second.take_over(first.hand_over())
+    assert first.health().ready
+    await second.start()
+    assert first.endpoint == second.endpoint
+    await first.stop()
+    socket.create_connection(second.endpoint).close()
+    await second.stop()
+
+
+# ── what nobody should send ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def field(name: bytes, value: bytes) -> bytes:
+    """A field of HPACK that is in no table (RFC 7541, 6.2.2)."""
+    return b"\x00%c%b%c%b" % (len(name), name, len(value), value)
+
+
+def call_of(path: bytes, *more: tuple[bytes, bytes]) -> bytes:
+    """What a client sends for a call of one message, byte for byte: its fields are nobody's business but its own."""
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"a"), (b"te", b"trailers")]
+    head = b"".join(field(*each) for each in (*fields, (b"content-type", b"application/grpc"), *more))
+    frames = [(4, 0, 0, b""), (1, 4, 1, head), (0, 1, 1, b"\0\0\0\0\1x")]
+    sent = [struct.pack(">IBI", len(data) << 8 | kind, flags, stream) + data for kind, flags, stream, data in frames]
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(sent)
+
+
+async def sends(port: int, data: bytes) -> asyncio.StreamWriter:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    return writer
+
+
+async def test_a_path_that_is_no_text_takes_the_port_from_nobody(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    upstream = await opened(RpcUpstream())
+    sidecar = await opened(SidecarUnderTest(config_for(upstream.url)))
+    port = port_of(sidecar)
+    client = await opened(channel(port))
+    call = client.stream_stream(TALK)()
+    await call.write(b"one")
+    assert await call.read() == b"one"
+    writer = await sends(port, call_of(b"/a.B/\xff"))
+    await eventually(lambda: "listening again" in caplog.text, "the library gives up")
+    async with channel(port) as other:
+        assert await other.unary_unary(ECHO)(b"x", wait_for_ready=True, timeout=5) == b"x"
+    await call.write(b"two")
+    assert await call.read() == b"two", "what was under way goes on"
+    await call.done_writing()
+    assert await call.read() is EOF
+    writer.close()
+    assert port_of(sidecar) == port
+    caplog.clear()  # a record holds the error, that its frames, and those the library
+
+
+async def test_metadata_that_gRPC_does_not_allow_is_refused_and_not_logged(  # noqa: N802 - its name
+    opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream = await opened(RpcUpstream())
+    sidecar = await opened(SidecarUnderTest(config_for(upstream.url)))
+    writer = await sends(port_of(sidecar), call_of(b"/test.Echo/UnaryUnary", (b"authorization", b"Bearer s3cret\xff")))
+    exchange = await sidecar.finished()
+    writer.close()
+    assert (exchange.error, sidecar.refused) == ("bad_header", {"bad_header": 1})
+    assert not upstream.heard
+    assert "s3cret" not in caplog.text
+
+
+async def test_messages_that_nobody_takes_have_a_bound_for_all_calls_together(opened: Opened) -> None:
+    async def behave(context: Any) -> None:
+        await context.read()
+        await asyncio.sleep(30)
+
+    upstream = await opened(RpcUpstream(behave))
+    sidecar = await opened(SidecarUnderTest(config_for(upstream.url)))
+    listener = sidecar.app._traffic._listeners["grpc"].thing
+    listener.room.limit_bytes = 100_000
+    async with channel(port_of(sidecar)) as client:
+        error = await failure(client.unary_unary(ECHO)(bytes(200_000)))
+        assert (error.code(), error_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many_connections")
+        call = client.unary_unary(ECHO)(bytes(90_000))
+        await upstream.hears(2)
+        call.cancel()
+        await sidecar.finished(2)
+    assert listener.room.taken_bytes == 0
 
 
 async def test_a_change_that_cannot_be_served_leaves_everything_as_it_was(opened: Opened, free_port: Any) -> None:

@@ -184,6 +184,41 @@ async def test_in_forward_mode_and_without_rewrite_a_card_stays_as_it_is(stage: 
         assert counted(scene) == {}
 
 
+EXTENDED = [b"/extendedAgentCard", b"/tenant/extendedAgentCard", b"/agent/authenticatedExtendedCard", b"/v1/card"]
+
+
+@pytest.mark.parametrize("path", EXTENDED)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "by default"])
+async def test_an_extended_card_by_rest_leads_here_whether_or_not_its_route_names_the_policy(
+    stage: Stage, path: bytes, *, named: bool
+) -> None:
+    scene = await set_up(stage) if named else await stage()
+    card = card_of(scene, skills=[], capabilities={})
+    response = await asked(scene, served(card, b"ETag: " + TAG), b"Authorization: Bearer x", path=path)
+    assert url_in(response) == leads_here(scene)
+    assert response.one(b"etag").startswith(b'"v1-')
+    known = await asked(scene, served(card, b"ETag: " + TAG), b"If-None-Match: " + response.one(b"etag"), path=path)
+    assert (known.status, known.body) == (304, b"")
+    assert counted(scene) == {"rewritten": 2}
+
+
+@pytest.mark.parametrize("path", EXTENDED)
+async def test_an_extended_card_that_is_signed_passes_and_says_so(stage: Stage, path: bytes) -> None:
+    scene: Scene = await stage()
+    card = card_of(scene, skills=[], capabilities={}, signatures=[{"signature": "x"}])
+    response = await asked(scene, served(card), path=path)
+    assert (response.body, response.one(b"x-sidecar-agent-card")) == (card, b"signed-not-rewritten")
+
+
+@pytest.mark.parametrize("more", [{}, {"skills": []}, {"skills": {}, "capabilities": {}}, {"signatures": [1]}], ids=range(4))
+async def test_what_only_has_the_path_of_an_old_extended_card_is_nobodys_business(stage: Stage, more: dict[str, Any]) -> None:
+    scene: Scene = await stage()
+    card = card_of(scene, **more)
+    response = await asked(scene, served(card, b"ETag: " + TAG), path=b"/v1/card")
+    assert (response.body, response.one(b"etag"), response.all(b"x-sidecar-agent-card")) == (card, TAG, [])
+    assert counted(scene) == {}
+
+
 @pytest.mark.parametrize("path", [b"/a2a", CARD + b"/x", b"/agent-card.json"])
 async def test_what_is_no_card_stays_as_it_is(stage: Stage, path: bytes) -> None:
     scene = await set_up(stage)
@@ -227,6 +262,90 @@ async def test_an_empty_answer_is_nothing_to_speak_of(stage: Stage) -> None:
     scene = await set_up(stage)
     assert (await asked(scene, served(b""))).body == b""
     assert counted(scene) == {}
+
+
+# an extended card that is asked for in a body
+
+METHODS = ["GetExtendedAgentCard", "agent/getAuthenticatedExtendedCard"]
+
+
+async def asks_in_a_body(scene: Scene, card: bytes, method: str, *fields: bytes, split: bool = False) -> Message:
+    body = json.dumps({"jsonrpc": "2.0", "id": 7, "method": method}).encode()
+    whole = scene.request(b"POST", b"/a2a", b"Content-Type: application/json", *fields, body=body)
+    if split:
+        await scene.client.sends(whole[:-5])
+        await scene.client.saw_nothing(for_s=0.01)
+        await scene.client.sends(whole[-5:])
+    else:
+        await scene.client.sends(whole)
+    assert (await scene.asks(served(b'{"jsonrpc":"2.0","id":7,"result":%b}' % card))).body == body
+    return await scene.client.response(to=b"POST")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dialect", ["auto", "a2a"])
+@pytest.mark.parametrize("policies", [[], ["agent_card"], ["timeout/t"]], ids=["none", "named", "guard"])
+@pytest.mark.parametrize("split", [False, True], ids=["at once", "in pieces"])
+async def test_an_extended_card_that_is_asked_for_in_a_body_leads_here(
+    stage: Stage, method: str, dialect: str, policies: list[str], *, split: bool
+) -> None:
+    known: dict[str, Any] = {"agent_card": {}, "timeout/t": {"idle": "9s"}}
+    scene = await stage(
+        upstream={"dialect": dialect}, policies={name: known[name] for name in policies}, route={"policies": policies}
+    )
+    response = await asks_in_a_body(scene, card_of(scene), method, split=split)
+    assert json.loads(response.body)["result"]["url"] == leads_here(scene)
+    assert response.one(b"x-sidecar-agent-card") == b"rewritten"
+    assert counted(scene) == {"rewritten": 1}
+    exchange = await scene.sidecar.finished()
+    assert (exchange.status, exchange.error, exchange.request_bytes > 0, len(scene.sidecar.attempts)) == (200, "", True, 1)
+    assert isinstance(exchange.dialogue.asked, A2aAsked)
+    other = await asks_in_a_body(scene, card_of(scene), "GetTask")
+    assert url_in_result(other) == f"{scene.upstream.url}/base/a2a"
+    await scene.still_works()
+
+
+def url_in_result(response: Message) -> str:
+    url: str = json.loads(response.body)["result"]["url"]
+    return url
+
+
+async def test_one_that_is_signed_says_so_and_one_that_is_refused_is_an_error_of_json_rpc(stage: Stage) -> None:
+    scene: Scene = await stage()
+    signed = card_of(scene, signatures=[{"signature": "x"}])
+    response = await asks_in_a_body(scene, signed, METHODS[0])
+    assert response.one(b"x-sidecar-agent-card") == b"signed-not-rewritten"
+    assert response.body == b'{"jsonrpc":"2.0","id":7,"result":%b}' % signed
+    scene = await set_up(stage, signed="refuse")
+    response = await asks_in_a_body(scene, signed, METHODS[0])
+    assert (response.one(b"x-sidecar-error").decode(), json.loads(response.body)["id"]) == (agent_card.REFUSED_AS, 7)
+
+
+async def test_in_forward_mode_it_stays_as_it_is_too(stage: Stage) -> None:
+    scene: Scene = await stage(mode=FORWARD)
+    response = await asks_in_a_body(scene, card_of(scene), METHODS[0])
+    assert url_in_result(response) == f"{scene.upstream.url}/base/a2a"
+
+
+async def test_a_client_that_leaves_while_its_card_is_asked_for_is_no_fault(stage: Stage) -> None:
+    scene: Scene = await stage()
+    body = json.dumps({"jsonrpc": "2.0", "id": 7, "method": METHODS[0]}).encode()
+    await scene.client.sends(scene.request(b"POST", b"/a2a", b"Content-Type: application/json", body=body))
+    far = await scene.upstream.hears()
+    await far.request()
+    scene.client.close()
+    await far.saw_end()
+    assert (await scene.sidecar.finished()).error == "client_gone"
+    assert [attempt.error for attempt in scene.sidecar.attempts] == ["client_gone"]
+
+
+async def test_the_agent_hears_of_no_conditions_so_that_its_card_comes_whole(stage: Stage) -> None:
+    scene: Scene = await stage()
+    for path, fields in ((CARD, ()), (b"/extendedAgentCard", ()), (b"/v1/card", (b"If-None-Match: x", b"Range: bytes=0-9"))):
+        await scene.client.sends(scene.request(b"GET", path, b"If-None-Match: x", b"Range: bytes=0-9"))
+        seen = await scene.asks(served(card_of(scene, skills=[], capabilities={})))
+        assert [b": ".join(each) for each in seen.fields if each[0].lower().startswith((b"if-", b"range"))] == list(fields)
+        assert url_in(await scene.client.response()) == leads_here(scene)
 
 
 # signatures
@@ -289,6 +408,40 @@ async def test_the_agents_own_304_passes(stage: Stage) -> None:
     scene = await set_up(stage)
     response = await asked(scene, b"HTTP/1.1 304 Not Modified\r\nETag: " + TAG + b"\r\n\r\n", b"If-None-Match: " + TAG)
     assert (response.status, response.one(b"etag")) == (304, TAG)
+
+
+async def test_a_card_that_was_not_rewritten_is_revalidated_by_the_agents_own_validators(stage: Stage) -> None:
+    scene = await set_up(stage)
+    then = b"Sat, 21 Nov 2026 04:00:00 GMT"
+    answer = served(card_of(scene, signatures=[{"signature": "x"}]), b"ETag: " + TAG, b"Last-Modified: " + then)
+    for field, status in (
+        (b"If-None-Match: " + TAG, 304),
+        (b"If-None-Match: *", 304),
+        (b'If-None-Match: "other"\r\nIf-Modified-Since: ' + then, 200),
+        (b"If-Modified-Since: " + then, 304),
+        (b"If-Modified-Since: Fri, 20 Nov 2026 04:00:00 GMT", 200),
+    ):
+        response = await asked(scene, answer, field)
+        assert (response.status, response.one(b"etag")) == (status, TAG), field
+        assert response.one(b"x-sidecar-agent-card") == b"signed-not-rewritten"
+        assert bool(response.body) == (status == 200)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_a_rewritten_card_is_revalidated_by_its_date_where_the_client_has_no_tag(stage: Stage, method: bytes) -> None:
+    scene = await set_up(stage)
+    dated = b"Last-Modified: Sat, 21 Nov 2026 04:00:00 GMT"
+    answer = served(card_of(scene) if method == b"GET" else b"", dated, length=method == b"GET")
+    response = await asked(scene, answer, b"If-Modified-Since" + dated[13:], method=method)
+    assert (response.status, response.body) == (304, b"")
+
+
+async def test_a_part_of_a_card_is_not_rewritten_and_says_so(stage: Stage) -> None:
+    scene = await set_up(stage)
+    answer = b"HTTP/1.1 206 Partial Content\r\nContent-Type: application/json\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\n{ "
+    response = await asked(scene, answer, b"Range: bytes=0-1")
+    assert (response.status, response.body, response.one(b"x-sidecar-agent-card")) == (206, b"{ ", b"partial-not-rewritten")
+    assert counted(scene) == {"partial": 1}
 
 
 @pytest.mark.parametrize("field", [b"ETag: v1", b'ETag: "v"1"', b'ETag: w/"v1"', b"X: 1"])

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.model.asked import Asked
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import Mode, Passage, Purpose
 from sidecar.model.spec import Duration
@@ -41,6 +42,14 @@ def test_one_timeout_leaves_what_another_has_set() -> None:
     assert (attempt.first_byte_timeout_s, attempt.idle_timeout_s) == (5.0, 10.0)
 
 
+def test_a_stream_that_stands_open_on_purpose_is_left_alone() -> None:
+    exchange = Exchange(PASSAGE, 0, 0, b"", b"", b"", 0, b"")
+    exchange.asked = Asked("mcp", "listen", streams=True, is_standing=True)
+    attempt = Attempt(exchange, PASSAGE, b"", 0)
+    timeout.build("timeout", timeout.Config(first_byte=Duration("1s"), idle=Duration("1s")), Runtime())(attempt)
+    assert (attempt.first_byte_timeout_s, attempt.idle_timeout_s) == (0.0, 0.0)
+
+
 def test_a_timeout_without_any_time_is_refused() -> None:
     with pytest.raises(ValueError, match="set first_byte, idle, or both"):
         timeout.Config()
@@ -74,6 +83,20 @@ async def test_an_upstream_that_does_not_begin_in_time_is_given_up(stage: Stage,
     await far.saw_end()
     await scene.sidecar.finished()
     assert [attempt.error for attempt in scene.sidecar.attempts] == ["first_byte_timeout"]
+
+
+async def test_the_head_of_a_standing_stream_may_come_as_late_as_its_first_event(stage: Stage, mode: str) -> None:
+    scene = await stage(**settings({"first_byte_timeout": "60ms", "idle_timeout": "60ms"}, first_byte="60ms", idle="60ms"))
+    await scene.client.sends(scene.request(b"GET", b"/mcp", b"Accept: text/event-stream", b"Mcp-Session-Id: s"))
+    far = await scene.upstream.hears()
+    await far.request()
+    await scene.client.saw_nothing(for_s=0.3)
+    await far.sends(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await scene.client.reads_until(b"\r\n\r\n")
+    await scene.client.saw_nothing(for_s=0.3)
+    await far.sends(b"8\r\ndata: {}\r\n0\r\n\r\n")
+    await scene.client.reads_until(b"0\r\n\r\n")
+    assert (await scene.sidecar.finished()).error == ""
 
 
 async def test_a_response_that_falls_silent_is_cut(stage: Stage, mode: str) -> None:

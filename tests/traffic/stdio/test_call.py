@@ -28,9 +28,18 @@ def test_guards_change_a_request_until_it_is_sent() -> None:
     assert told.dialogue is not None and (told.dialogue.edits, told.dialogue.skipped) == (("meta",), ("clamp:not_taken",))
 
 
+def test_a_change_that_is_so_already_is_no_change() -> None:
+    call = begun(Session())
+    line = call.line
+    assert call.begin_attempt().change(Meta(b"")) == "" and call.made() == line
+    call.over(200, "", 0)
+
+
 def test_a_change_that_has_no_place_is_not_made() -> None:
-    call = begun(Session(), b'{"id":1,"method":"x","params":[]}\n')
-    assert call.begin_attempt().change(Meta(b"00-p")) == "not_taken" and call.made() == call.line
+    line = b'{"id":1,"method":"x","params":[]}\n'
+    call = begun(Session(), line)
+    assert call.begin_attempt().change(Meta(b"00-p")) == "not_taken" and call.made() == line
+    assert call.line == b"", "once it is sent it takes no room"
 
 
 def test_an_attempt_that_nobody_answered_has_no_answer() -> None:

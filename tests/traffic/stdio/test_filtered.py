@@ -8,6 +8,7 @@ from sidecar.model.errors import Refused
 from sidecar.model.spec import Duration
 from sidecar.traffic.chain import Stage
 from sidecar.traffic.response import Response
+from sidecar.traffic.stdio.lines import MOST_BYTES
 from tests.traffic.stdio.session import OK, Session, request, until
 
 
@@ -131,6 +132,50 @@ async def test_a_filter_hears_that_the_server_has_ended() -> None:
     assert (heard, session.codes()) == (["upstream_closed"], ["upstream_closed"])
     session.relay.client_sends(request("2"))
     await until(lambda: len(session.said) == 2)
+
+
+async def test_what_filters_hold_is_sent_before_the_servers_input_is_closed() -> None:
+    may_go, ended = asyncio.Event(), list[str]()
+
+    async def hold(exchange: Any, forward: Any) -> Response:
+        await may_go.wait()
+        return await forward(exchange)
+
+    session = Session((Stage.RETRY, hold))
+    session.relay.client_sends(request("1") + request("2"))
+    session.relay.client_ends(lambda: ended.append("closed"))
+    await asyncio.sleep(0)
+    assert (session.asked, ended, session.relay.is_awaited) == ([], [], True)
+    may_go.set()
+    await until(lambda: bool(ended))
+    assert (session.asked, ended) == ([request("1"), request("2")], ["closed"])
+    session.relay.server_sends(OK % b"1" + OK % b"2")
+    await until(lambda: not session.relay.calls)
+    assert sorted(session.said) == [OK % b"1", OK % b"2"]
+    assert ended == ["closed"]
+
+
+async def test_what_filters_answer_themselves_holds_the_servers_input_no_longer() -> None:
+    async def refuse(exchange: Any, forward: Any) -> Response:
+        raise Refused("stopped", "no")
+
+    session, ended = Session((Stage.RETRY, refuse)), list[str]()
+    session.relay.client_sends(request("1"))
+    session.relay.client_ends(lambda: ended.append("closed"))
+    await until(lambda: bool(ended))
+    assert session.codes() == ["stopped"]
+
+
+async def test_an_answer_that_is_too_long_goes_past_the_filters_and_ends_them() -> None:
+    session = Session((Stage.RETRY, through))
+    session.relay.client_sends(request("1"))
+    await until(lambda: bool(session.asked))
+    whole = b'{"jsonrpc":"2.0","id":1,"result":"' + b"x" * MOST_BYTES + b'"}\n'
+    session.relay.server_sends(whole)
+    await asyncio.sleep(0)
+    assert session.said == [whole] and not session.relay.calls
+    (attempt,), (exchange,) = session.told()
+    assert (attempt.status, attempt.error, exchange.status, exchange.error) == (200, "", 200, "")
 
 
 async def test_a_call_that_is_stopped_ends_its_filters() -> None:

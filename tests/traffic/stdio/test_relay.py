@@ -175,7 +175,7 @@ def test_a_server_that_ends_answers_whoever_waits_with_an_error() -> None:
     session.relay.client_sends(request("1") + request('"b"'))
     session.relay.server_sends(b'{"jsonrpc":"2.0","id":1,"resu')
     session.relay.server_ends()
-    answers = [json.loads(line) for line in b"".join(session.said).splitlines()[1:]]
+    answers = [json.loads(line) for line in b"".join(session.said).splitlines()]  # half of an answer is nobody's
     assert [(answer["id"], answer["error"]["data"]["code"]) for answer in answers] == [
         (1, "upstream_closed"),
         ("b", "upstream_closed"),
@@ -199,8 +199,8 @@ def test_a_last_request_without_a_line_end_is_one() -> None:
     session = Session()
     session.relay.client_sends(request().rstrip(b"\n"))
     assert session.asked == []
-    session.relay.client_ends()
-    assert session.asked == [request().rstrip(b"\n")] and len(session.relay.calls) == 1
+    session.relay.client_ends(lambda: session.asked.append(b"end"))
+    assert session.asked == [request().rstrip(b"\n"), b"end"] and len(session.relay.calls) == 1
 
 
 def test_nobody_hears_errors_when_the_client_is_gone() -> None:
@@ -320,12 +320,86 @@ def test_context_that_has_no_place_is_left_out_and_told() -> None:
     assert session.asked == [line] and attempt.dialogue is not None and attempt.dialogue.skipped == ("meta:not_taken",)
 
 
-def test_without_a_route_everything_passes_byte_for_byte() -> None:
+def test_without_a_route_the_trace_context_is_written_as_over_http_and_all_else_passes_byte_for_byte() -> None:
     session = Session(route=False)
     session.relay.client_sends(request())
     session.relay.server_sends(OK % b"1")
-    (exchange,) = session.told()[1]
-    assert session.asked == [request()] and (exchange.route, exchange.upstream, exchange.host) == ("", "", "tools")
+    (attempt,), (exchange,) = session.told()
+    meta = b', "_meta"' if b', "_meta"' in session.asked[0] else b',"_meta"'
+    context = b'%b:{"traceparent":"00-%b-%b-%02x"}' % (meta, attempt.trace_id.hex().encode(), attempt.span_id.hex().encode(), attempt.flags)
+    assert session.asked == [request().replace(b"}}", context + b"}}")] and session.said == [OK % b"1"]
+    assert (exchange.route, exchange.upstream, exchange.host) == ("", "", "tools")
+
+
+def test_where_telemetry_is_disabled_nothing_is_written() -> None:
+    session = Session(route=False, environ={"OTEL_SDK_DISABLED": "true"})
+    session.relay.client_sends(request())
+    assert session.asked == [request()]
+
+
+LONG = b'"' + b"x" * MOST_BYTES + b'"'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"jsonrpc":"2.0","id":"a","result":{"content":%b}}\n',
+        b'{"result":{"content":%b},"jsonrpc":"2.0","id":"a"}\n',
+        b'{"jsonrpc": "2.0", "result": {"content": %b}, "id": "a"}\n',
+    ],
+    ids=["python", "typescript", "spaces"],
+)
+def test_an_answer_that_is_too_long_to_be_read_passes_and_ends_its_call(answer: bytes) -> None:
+    session = Session()
+    session.relay.client_sends(request('"a"') + request("2"))
+    whole = answer % LONG
+    for at in range(0, len(whole), 1 << 20):
+        session.relay.server_sends(whole[at : at + (1 << 20)])
+    assert b"".join(session.said) == whole
+    assert [*session.relay.calls] == [2]
+    (attempt,), (exchange,) = session.told()
+    assert (attempt.status, attempt.error, exchange.status, exchange.response_bytes) == (200, "", 200, len(whole))
+    assert attempt.dialogue is not None and attempt.dialogue.unread == "answer_too_large"
+    assert session.runtime.metrics.counter("traffic.stdio.unread", "").value == 1
+    session.relay.server_ends()
+    assert b'"id":2' in session.said[-1] and len(session.told()[1]) == 2
+
+
+def test_what_is_too_long_and_no_answer_ends_nothing() -> None:
+    session = Session()
+    session.relay.client_sends(request("1"))
+    session.relay.server_sends(b'{"method":"sampling/createMessage","params":%b,"jsonrpc":"2.0","id":1}\n' % LONG)
+    session.relay.server_sends(b'{"jsonrpc":"2.0","id":9,"result":%b}\n' % LONG)
+    assert [*session.relay.calls] == [1] and session.told() == ([], [])
+
+
+def test_a_server_that_dies_within_a_long_line_leaves_a_line_of_its_own_to_our_errors() -> None:
+    session = Session()
+    session.relay.client_sends(request("1"))
+    session.relay.server_sends(b'{"jsonrpc":"2.0","id":1,"result":' + LONG)
+    session.relay.server_ends()
+    cut, error = b"".join(session.said).splitlines()
+    assert cut.endswith(b"xx\"") and json.loads(error)["error"]["data"]["code"] == "upstream_closed"
+    assert not session.relay.calls
+
+
+def test_a_server_that_answers_in_no_utf_8_is_passed_on() -> None:
+    session = Session()
+    session.relay.client_sends(request("1"))
+    lines = [b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"\xff\xfe"}]}}\n', b"\xff\xfe\x00\n"]
+    session.relay.server_sends(b"".join(lines))
+    assert b"".join(session.said) == b"".join(lines) and not session.relay.calls
+
+
+def test_the_session_is_over_when_nobody_waits_but_those_who_listen() -> None:
+    session = Session()
+    session.relay.client_sends(request("1") + request("2", method="subscriptions/listen"))
+    assert session.relay.is_awaited
+    session.relay.server_sends(OK % b"1")
+    assert not session.relay.is_awaited
+    session.relay.client_sends(request("3"))
+    session.relay.server_ends()
+    assert not session.relay.is_awaited
 
 
 def test_requests_are_refused_while_the_sidecar_ends() -> None:
@@ -384,11 +458,11 @@ PIECES = st.lists(
 
 @given(PIECES, PIECES)
 def test_without_policies_nothing_is_lost_changed_or_added(there: list[bytes], back: list[bytes]) -> None:
-    session = Session(route=False)
+    session = Session()
     for ours, theirs in zip_longest(there, back, fillvalue=b""):
         session.relay.client_sends(ours)
         session.relay.server_sends(theirs)
-    session.relay.client_ends()
+    session.relay.client_ends(list)
     session.relay.client_is_gone()
     session.relay.server_sends(b"\n")
     assert b"".join(session.asked) == b"".join(there)

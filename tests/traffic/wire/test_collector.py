@@ -70,3 +70,25 @@ def test_chunks_of_a_byte_each_are_not_put_together_for_ever() -> None:
     assert [collector.take(chunk, whole=False) for _ in range(3)] == [None] * 3
     assert collector.take(chunk + b"0\r\n\r\n", whole=True) == (chunk * 4 + b"0\r\n\r\n", None)
     assert (collector.why, collector.is_collecting) == ("too_many_chunks", False)
+
+
+def test_what_is_kept_by_who_collects_it_has_its_place_until_it_is_dropped() -> None:
+    room = Room(10)
+    one, other = (Collector(8, 100, room, keeps=True) for _ in range(2))
+    assert one.take(b"12345678", whole=True) == (b"12345678", b"12345678")
+    assert (one.is_collecting, room.taken_bytes) == (False, 8)
+    assert other.take(b"abcdefgh", whole=True) == (b"abcdefgh", None)
+    assert (other.why, other.is_collecting, room.taken_bytes) == ("no_room", False, 8)
+    one.drop()
+    other.drop()
+    assert room.taken_bytes == 0
+
+
+def test_what_is_kept_is_collected_in_pieces_too() -> None:
+    room = Room(10)
+    collector = Collector(CHUNKED, 100, room, keeps=True)
+    assert collector.take(b"1\r\nx\r\n", whole=False) is None
+    assert collector.take(b"\r\n", whole=False) is None
+    assert room.taken_bytes == 8
+    collector.drop()
+    assert room.taken_bytes == 0

@@ -36,13 +36,14 @@ def ready(
     asks: Via | None = None,
     baggage: bool = False,
     takes_part: bool = True,
+    wants_whole: bool = False,
     graph: object = GRAPH,
 ) -> Ready:
     upstream = HttpUpstream("http/up", Config(url="http://up/base"), Runtime())
     upstream.asks = asks
     route = Route("r", b"/", upstream, EMPTY, "tunnel", baggage=baggage)
     way = Way(Mode.GATEWAY, route, target, "up", 80, host, b"/x")
-    return Ready(read(head), way, PASSAGE, graph, VIA, takes_part=takes_part)
+    return Ready(read(head), way, PASSAGE, graph, VIA, takes_part=takes_part, wants_whole=wants_whole)
 
 
 def remembered(head: bytes, **settings: Any) -> Ready | None:
@@ -94,6 +95,15 @@ def test_a_corporate_proxy_without_credentials_gets_none() -> None:
 
 def test_a_host_line_that_is_right_already_stays_as_it_is() -> None:
     assert sent(ready(head_of(b"A: 1", b"hOst:  up "))).startswith(b"POST /base/x HTTP/1.1\r\nA: 1\r\nhOst:  up \r\n")
+
+
+def test_where_a_policy_changes_the_answer_the_upstream_hears_of_no_conditions_and_ranges() -> None:
+    told = [b"If-None-Match: x", b"if-modified-since: x", b"If-Match: x", b"If-Unmodified-Since: x", b"If-Range: x", b"Range: bytes=0-1"]
+    made = ready(head_of(b"Host: up", *told, b"X-Own: 1", line=b"GET /x HTTP/1.1"), wants_whole=True)
+    assert not [line for line in told if line in sent(made)]
+    assert b"X-Own: 1" in sent(made)
+    assert [line for line in made.request.lines if line in told] == told, "the policy hears of them"
+    assert all(line in sent(ready(head_of(b"Host: up", *told, line=b"GET /x HTTP/1.1"))) for line in told)
 
 
 def test_a_request_without_host_gets_one() -> None:
