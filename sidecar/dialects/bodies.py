@@ -32,17 +32,17 @@ class WholeBody(Generic[A]):
     the answer is unreadable. An empty body is not read: it says nothing, and that is no fault.
 
     Who has set a `space` calls `drop` when the answer is over, however it ended. Where there is no room in it the answer is
-    unreadable too, and `has_room` False.
+    unreadable too, and `has_room` False; `taken` are the bytes of it that the answer has now.
     """
 
-    __slots__ = ("_most_bytes", "_pieces", "_read", "_size", "_taken", "answered", "has_room", "space")
+    __slots__ = ("_most_bytes", "_pieces", "_read", "_size", "answered", "has_room", "space", "taken")
 
     def __init__(self, answered: A, read: Callable[[bytes], None], most_bytes: int = MOST_BYTES) -> None:
         self.answered: A = answered
         self._read = read
         self._most_bytes = most_bytes
         self._pieces: bytes | bytearray = b""  # the first piece is kept as it is: mostly it is all there is
-        self._size = self._taken = 0
+        self._size = self.taken = 0
         self.space: Space | None = None
         self.has_room = True
 
@@ -52,7 +52,7 @@ class WholeBody(Generic[A]):
         if self._size > self._most_bytes or not self.has_room:
             self.answered.is_unreadable = True
             self.drop()
-        elif self._size - self._taken > _FREE_BYTES and self.space is not None and not self._take(self.space):
+        elif self._size - self.taken > _FREE_BYTES and self.space is not None and not self._take(self.space):
             self.has_room = False
             self.answered.is_unreadable = True
             self.drop()
@@ -65,18 +65,18 @@ class WholeBody(Generic[A]):
             self._pieces += data
 
     def _take(self, space: Space) -> bool:
-        more = self._size - self._taken
+        more = self._size - self.taken
         if not space.take(more):
             return False
-        self._taken += more
+        self.taken += more
         return True
 
     def drop(self) -> None:
         """Keep nothing, and give back what was taken of the space; harmless when called twice."""
         self._pieces = b""
-        if self._taken and self.space is not None:
-            self.space.give_back(self._taken)
-            self._taken = 0
+        if self.taken and self.space is not None:
+            self.space.give_back(self.taken)
+            self.taken = 0
 
     def end(self) -> None:
         """Read what has come; the answer has ended, readable or not."""

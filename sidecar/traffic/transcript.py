@@ -5,11 +5,13 @@ The bytes go on to the client first, untouched; what is read here is a copy, dec
 wrong in it is the call's fault: the reading ends, with a word why.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar.dialects.bodies import WholeBody
 from sidecar.dialects.dialect import BodyEdit, Reader
 from sidecar.model.answered import Answered, ModelAnswered
 from sidecar.model.asked import Asked, ModelAsked
@@ -33,6 +35,8 @@ _SHORT_BYTES, _MOST_WAITING = 4 * 1024, 8
 """Pieces that wait to be read together, and how long they may be."""
 _CHEAP_BYTES = 16 * 1024
 """What is fed at once; a stream's pieces are nearly always shorter."""
+_STEP_BYTES, _MOST_BEHIND_BYTES = 512 * 1024, 512 * 1024
+"""Of a decoded copy what is read in one loop turn, and the coded bytes that may wait for the next ones."""
 _ALLOWED_NS_A_BYTE = 100
 """CPU that reading may take: real events take 3 to 20."""
 _PATIENCE_NS = 60_000_000
@@ -57,8 +61,9 @@ class Transcript:
     """
 
     __slots__ = (
-        "_attempt", "_copy", "_decoder", "_first_content_at", "_inspector", "_now_ns", "_patience_ns", "_reader", "_waiting",
-        "asked", "body", "edits", "is_framed", "is_sent", "last", "removal", "sent_bytes", "skipped", "unread",
+        "_attempt", "_copy", "_decoder", "_first_content_at", "_inspector", "_is_late", "_now_ns", "_patience_ns", "_reader",
+        "_waiting", "_whole", "asked", "body", "edits", "is_framed", "is_sent", "last", "removal", "sent_bytes", "skipped",
+        "unread",
     )  # fmt: skip
 
     def __init__(
@@ -73,8 +78,9 @@ class Transcript:
         self.body = body
         self._patience_ns = _PATIENCE_NS
         self._first_content_at = self.sent_bytes = 0
-        self.is_framed = self.is_sent = False
+        self.is_framed = self.is_sent = self._is_late = False
         self._reader: Reader | None = None
+        self._whole: WholeBody[Answered] | None = None
         self._copy: CopyingReader | None = None
         self._decoder: Decoder | None = None
         self._waiting: list[bytes] | None = None
@@ -113,8 +119,11 @@ class Transcript:
             self._failed()
             return
         if inspector.keeps_content:
-            reader = self._copy = CopyingReader(reader, content_type)
-        self._reader = reader
+            self._copy = CopyingReader(reader, content_type)
+        if isinstance(reader, WholeBody):
+            self._whole = reader
+            reader.space = inspector.room
+        self._reader = self._copy or reader
         if is_coded:
             self._decoder = decoder_of(coding)
             if self._decoder is None:
@@ -151,8 +160,10 @@ class Transcript:
         try:
             if self._decoder is None and len(data) <= _CHEAP_BYTES:
                 reader.feed(data)
+            elif self._decoder is None:
+                self._feed_much(reader, [data])
             else:
-                self._feed_much(reader, [data] if self._decoder is None else self._decoder.feed(data))
+                self._feed_decoded(reader, self._decoder, data)
         except Undecodable as fault:
             self._stop(fault.reason)
             return
@@ -161,6 +172,30 @@ class Transcript:
             return
         if not self._first_content_at and reader.answered.content_bytes:
             self._first_content_at = self._now_ns()
+
+    def _feed_decoded(self, reader: Reader, decoder: Decoder, data: bytes) -> None:
+        """Read a decoded copy, of which one read from the network may bring megabytes: a step now, and the others soon."""
+        self._feed_much(reader, decoder.feed(data, _STEP_BYTES))
+        if decoder.behind_bytes > _MOST_BEHIND_BYTES:
+            self._catch_up()
+        elif decoder.behind_bytes and not self._is_late:
+            self._is_late = True
+            asyncio.get_running_loop().call_soon(self._next_step)
+
+    def _next_step(self) -> None:
+        self._is_late = False
+        self._read(b"")
+
+    def _catch_up(self) -> None:
+        """Read all that has come."""
+        reader, decoder = self._reader, self._decoder
+        try:
+            while reader is not None and decoder is not None and decoder.behind_bytes and reader is self._reader:
+                self._feed_much(reader, decoder.feed(b"", _STEP_BYTES))
+        except Undecodable as fault:
+            self._stop(fault.reason)
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
 
     def _feed_much(self, reader: Reader, pieces: list[bytes]) -> None:
         """Read in steps, and stop where the events cost the loop far more than events do: somebody plays games."""
@@ -187,6 +222,8 @@ class Transcript:
                 reader.feed(data)  # here too, as this is how most answers come
             elif data:
                 self._read(data)
+            if self._decoder is not None:
+                self._catch_up()
             reader = self._reader or reader  # another one, where it was stopped
             reader.end()
         except Exception:  # noqa: BLE001 - as above
@@ -210,11 +247,19 @@ class Transcript:
         """What was said, now that the attempt is over which began at `started_ns` since the epoch."""
         if self.last is not None:
             self._end(self.last)
-        elif self._waiting:
-            self._read_waiting(self._waiting)
+        else:
+            if self._waiting:
+                self._read_waiting(self._waiting)
+            if self._decoder is not None:
+                self._catch_up()
+        whole = self._whole
+        if whole is not None and whole.taken:
+            whole.drop()
         reader, asked, inspector = self._reader, self.asked, self._inspector
         answered = reader.answered if reader is not None else None
         unread = self.unread or ("unreadable" if answered is not None and answered.is_unreadable else "")
+        if unread == "unreadable" and whole is not None and not whole.has_room:
+            unread = "no_room"
         at = self._first_content_at
         first_content_s = (at - self._attempt.started_at) / 1e9 if at else 0.0
         cost = self._cost(asked, answered, started_ns) if inspector.tells_cost and isinstance(asked, ModelAsked) else None

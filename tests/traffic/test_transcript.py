@@ -1,10 +1,13 @@
 """What is said in one attempt, and what it cost."""
 
+import asyncio
 import gzip
+import os
 from typing import Any
 
 import pytest
 
+from sidecar.dialects.bodies import WholeBody
 from sidecar.model.answered import ModelAnswered
 from sidecar.model.asked import ModelAsked
 from sidecar.model.cost import Cost, Pricing
@@ -204,3 +207,54 @@ def test_what_waits_is_read_before_the_end_even_where_nothing_comes_with_it() ->
     said = transcript.dialogue(0)
     assert said.answered is not None
     assert (said.answered.content_bytes, said.answered.is_ended) == (6, True)
+
+
+def test_a_decoded_copy_of_many_megabytes_is_read_in_several_turns_of_the_loop() -> None:
+    body = os.urandom(64 << 10).hex().encode() + b"data: {}\n\n" * 300_000
+    coded = gzip.compress(body, mtime=0)
+
+    async def read() -> list[int]:
+        transcript, _ = begun()
+        transcript.answers(head(CODED))
+        seen = []
+        transcript.feed(coded)
+        reader = transcript._reader
+        assert reader is not None
+        for _ in range(20):
+            seen.append(reader.answered.content_bytes)  # type: ignore[attr-defined]  # a parrot's
+            await asyncio.sleep(0)
+        assert transcript.dialogue(0).unread == ""
+        return seen
+
+    seen = asyncio.run(read())
+    assert seen[0] < seen[1] < seen[2] < seen[-1] == len(body)
+    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) < 1 << 20
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "cut"])
+def test_what_has_come_of_a_decoded_copy_is_read_when_the_attempt_is_over(is_whole: bool) -> None:
+    body = os.urandom(64 << 10).hex().encode() + b"data: {}\n\n" * 300_000
+
+    async def read() -> int:
+        transcript, _ = begun()
+        transcript.answers(head(CODED))
+        transcript.feed(gzip.compress(body, mtime=0))
+        transcript.last = b"" if is_whole else None
+        answered = transcript.dialogue(0).answered
+        await asyncio.sleep(0)
+        return answered.content_bytes  # type: ignore[union-attr]  # a parrot's
+
+    assert asyncio.run(read()) == len(body)
+
+
+def test_whole_answers_have_their_place_in_the_room_until_they_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = inspector()
+    monkeypatch.setattr(one.dialect, "reader", lambda *told: WholeBody(ModelAnswered(), lambda body: None))
+    (first, _), (second, _) = begun(one), begun(one)
+    for transcript in (first, second):
+        transcript.answers(head())
+        transcript.feed(b"x" * 700_000)
+    assert 600_000 < one.room.taken_bytes <= 700_000
+    assert second.dialogue(0).unread == "no_room"
+    assert first.dialogue(0).unread == ""
+    assert one.room.taken_bytes == 0

@@ -159,11 +159,12 @@ class GrpcListener:
         self._places = places
 
     def hand_over(self) -> socket.socket | None:
-        """Keep the port: the library takes no socket of somebody else's, so both have one of their own until this one leaves."""
+        """Let go of the port: the library cannot listen on a socket of somebody else's, so a successor has to bind it anew."""
+        self.stop_accepting()
         return None
 
     def take_over(self, handed: socket.socket | None) -> None:
-        """Bind the endpoint beside the predecessor, which accepts calls until it is told to leave."""
+        """Bind the endpoint at once, even while the predecessor is still leaving it."""
         self._shares_port = True
         if handed is not None:
             handed.close()

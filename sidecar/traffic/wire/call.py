@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 UPLOAD_WINDOW_BYTES = 64 * 1024
 """Request content that waits for a connection; beyond it the client is paused."""
+_JOINED_BYTES = 64 * 1024
 _CONTINUE_AFTER_S = 1.0
 """An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
@@ -107,7 +108,11 @@ class Call:
             self._wait(pool, head, content)
             return
         self._replay = content if self.request.method in IDEMPOTENT and self._inbound.body is None else None
-        self._send_over(outbound, head + content if content else head)
+        if len(content) <= _JOINED_BYTES:
+            self._send_over(outbound, head + content if content else head)
+            return
+        self._send_over(outbound, head)  # a copy of megabytes costs the loop milliseconds: fresh memory is slow
+        outbound.send_more(content, whole=self._inbound.body is None)
 
     def _continue_soon(self) -> None:
         self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
