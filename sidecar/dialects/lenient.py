@@ -10,6 +10,7 @@ costs one pass in C whatever they hold, and those that are short enough to be me
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
@@ -48,6 +49,12 @@ _ITEMS = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _UNFIT = object()
 
 T = TypeVar("T")
+
+NO_COUNT = -1
+"""
+What stands for a count that is no number, in a Struct that says `IS_OF_COUNTS`: there it is nonsense, as if it had not been told
+the others would be taken for all there was.
+"""
 
 MOST_COUNT = 2**32
 """A count above this is nonsense."""
@@ -257,4 +264,7 @@ def _fit_members(data: bytes | msgspec.Raw, kind: type[msgspec.Struct], levels: 
         value = _fit(raw, its_kind, levels - 1)
         if value is not _UNFIT:
             fitting[name] = value
+        elif getattr(kind, "IS_OF_COUNTS", False):
+            with suppress(msgspec.ValidationError):  # it takes no number
+                fitting[name] = msgspec.convert(NO_COUNT, its_kind)
     return kind(**fitting)

@@ -81,13 +81,14 @@ class Exchange(Holder, OfPassage):
     `passage` says who calls what; `head` is the request's, and `length` its Content-Length (below 0: it has none). `trace_id`
     and `span_id` are raw; `parent_id` is b"" without an agent's span. Times are `time_ns` at the start and monotonic
     nanoseconds (`_at`) for all that follows. `asked` is what the request asks for, None where no dialect has read it;
-    `dialogue` that of the attempt whose answer the agent gets; `link` as in `ExchangeFinished`.
+    `dialogue` that of the attempt whose answer the agent gets; `link` as in `ExchangeFinished`. `policy` is the policy that last
+    refused, answered or changed it: chains note the first two, a policy that changes something says so itself.
     """
 
     __slots__ = (
         "asked", "attempts", "dialogue", "error", "first_byte_at", "flags", "head", "length", "link", "on_stop", "parent_id",
-        "passage", "request_bytes", "response_bytes", "span_id", "started_at", "started_ns", "status", "stopped", "trace_id",
-        "tracestate",
+        "passage", "policy", "request_bytes", "response_bytes", "span_id", "started_at", "started_ns", "status", "stopped",
+        "trace_id", "tracestate",
     )  # fmt: skip
 
     head: Head
@@ -117,7 +118,7 @@ class Exchange(Holder, OfPassage):
         self.dialogue: Dialogue | None = None
         self.link = b""
         self.on_stop: Callable[[str], None] | None = None
-        self.stopped = self.error = ""
+        self.stopped = self.error = self.policy = ""
         self.settled = False
         self.status = self.attempts = self.request_bytes = self.response_bytes = self.first_byte_at = 0
 

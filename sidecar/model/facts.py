@@ -42,6 +42,7 @@ class Passage:
     Calls with the same head on the same connection share one. `client` is the agent's address as `ip:port`; `host` and
     `port` name the destination; `path` is the target as the agent sent it, without scheme and authority, `target` as the
     upstream sees it, both with their query. `upstream` and `route` are "" for destinations that the config does not name.
+    `trust` is the agent's score as its baggage says (0 to 1000), None where it says none.
     """
 
     listener: str
@@ -58,6 +59,7 @@ class Passage:
     agent: str
     task: str
     purpose: Purpose
+    trust: float | None = None
     blocks: dict[object, bytes] = field(default_factory=dict, compare=False, repr=False)
     """Bytes that others have derived from this passage, by a key of their own; they are few and live as long as it does."""
     counted: dict[int, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -124,6 +126,10 @@ class OfPassage:
     def purpose(self) -> Purpose:
         return self.passage.purpose
 
+    @property
+    def trust(self) -> float | None:
+        return self.passage.trust
+
 
 @final
 @dataclass(slots=True)
@@ -169,8 +175,8 @@ class ExchangeFinished(OfPassage):
 
     `parent_id` is the agent's span or b"" where it sent none. `status` is what the agent got, 0 where it got nothing.
     `dialogue` is that of the attempt whose answer the agent saw. `link` is another context that came with the call (16 bytes
-    trace id, 8 bytes span id), or b"": that of the HTTP head, where an MCP body names the parent. Otherwise as in
-    `AttemptFinished`.
+    trace id, 8 bytes span id), or b"": that of the HTTP head, where an MCP body names the parent. `policy` is the policy that
+    refused, answered or changed it, "" where none did. Otherwise as in `AttemptFinished`.
     """
 
     passage: Passage
@@ -189,6 +195,7 @@ class ExchangeFinished(OfPassage):
     attempts: int
     dialogue: Dialogue | None = None
     link: bytes = b""
+    policy: str = ""
 
     @property
     def path(self) -> str:

@@ -17,7 +17,7 @@ DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0,
 """Bounds of http.*.request.duration (OpenTelemetry HTTP metrics, v1.44), with the tail that LLM calls need."""
 
 MAX_SERIES = 2000
-"""Label sets a metric may have (the SDK's cardinality limit); further ones share one with `overflow="true"`."""
+"""Label sets a metric may have (the SDK's cardinality limit); further ones share one, as OpenTelemetry's SDKs do it."""
 
 
 class Counter:
@@ -142,6 +142,6 @@ class Metrics:
         found = family.series.get(key)
         if found is None:
             if len(family.series) >= MAX_SERIES:
-                key = (("overflow", "true"),)
+                key = (("otel_metric_overflow", "true"),)
             found = family.series.setdefault(key, make())
         return found

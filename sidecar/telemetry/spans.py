@@ -80,7 +80,7 @@ class SpanWriter:
         self._client_rests: Cache[_ClientKey] = Cache(_client_rest, limit=256, most_bytes=4096, weight=_texts)
         self._understood_blocks: Cache[_ClientKey] = Cache(_understood_block, limit=1024, most_bytes=4096, weight=_texts)
         self._dialogues = DialogueWriter(semconv, content)
-        self._tasks: Cache[str] = Cache(_task, limit=256, most_bytes=4096, weight=len)
+        self._tasks: Cache[tuple[str, float | None]] = Cache(_task, limit=256, most_bytes=4096, weight=_texts)
 
     def request(self, facts: Sequence[ExchangeFinished | AttemptFinished]) -> bytes:
         """
@@ -108,7 +108,7 @@ class SpanWriter:
                     parts += self._understood(fact, fact.dialogue)
                     continue
                 if type(fact) is ExchangeFinished:
-                    if fact.parent_id and fact.first_byte_s and not fact.tracestate and not fact.link:
+                    if fact.parent_id and fact.first_byte_s and not fact.tracestate and not fact.link and not fact.policy:
                         parts += fact.passage.blocks.get(
                             (self, fact.status, fact.error, fact.flags)
                         ) or self._open_server(fact), changing(
@@ -138,7 +138,7 @@ class SpanWriter:
         """The span of a call that was understood, with its tag; IndexError or struct.error as in `_written`."""
         if fact.parent_id and fact.first_byte_s and not fact.tracestate:
             if type(fact) is ExchangeFinished:
-                if not fact.link:
+                if not fact.link and not fact.policy:
                     opening = fact.passage.blocks.get(
                         (self, fact.status, fact.error, fact.flags)
                     ) or self._open_server(fact)
@@ -180,6 +180,8 @@ class SpanWriter:
                 meaning = self._dialogues.server(fact, dialogue)
             if fact.link:
                 more = link(fact.link)
+            if fact.policy:
+                more += agents.policy(fact.policy, fact.error)
         else:
             if dialogue is None:
                 key = (self, fact.status, fact.error, fact.flags, fact.address, fact.resends)
@@ -207,7 +209,7 @@ class SpanWriter:
                 passage.client.rpartition(":")[0], passage.route, passage.agent, passage.purpose, fact.status, fact.error,
             )
         ]  # fmt: skip
-        opening = _opening(block, self._tasks[passage.task], fact.flags & 0xFF | _PARENT_REMOTE)
+        opening = _opening(block, self._tasks[passage.task, passage.trust], fact.flags & 0xFF | _PARENT_REMOTE)
         return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags), opening)
 
     def _open_client(self, fact: AttemptFinished) -> bytes:
@@ -218,7 +220,7 @@ class SpanWriter:
                 passage.agent, passage.purpose, fact.status, fact.error, fact.resends,
             )
         ]  # fmt: skip
-        opening = _opening(block, self._tasks[passage.task], fact.flags & 0xFF | _PARENT_LOCAL)
+        opening = _opening(block, self._tasks[passage.task, passage.trust], fact.flags & 0xFF | _PARENT_LOCAL)
         return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags, fact.address, fact.resends), opening)
 
     def _open_understood(self, fact: AttemptFinished, of: type[Asked]) -> bytes:
@@ -233,7 +235,8 @@ class SpanWriter:
             passage.method, passage.scheme, passage.host, passage.port, passage.target, fact.address, passage.route, agent,
             passage.purpose, fact.status, fact.error, fact.resends,
         )  # fmt: skip
-        opening = _opening(self._understood_blocks[key], self._tasks[passage.task], fact.flags & 0xFF | _PARENT_LOCAL)
+        task = self._tasks[passage.task, passage.trust]
+        opening = _opening(self._understood_blocks[key], task, fact.flags & 0xFF | _PARENT_LOCAL)
         return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags, fact.address, fact.resends, of), opening)
 
     def _server_block(self, key: _ServerKey) -> bytes:
@@ -363,8 +366,9 @@ def _client_common(key: _ClientKey) -> bytes:
     )  # fmt: skip
 
 
-def _task(task: str) -> bytes:
-    return http.text("sidecar.task.id", task) + agents.task(task)
+def _task(key: tuple[str, float | None]) -> bytes:
+    task, trust = key
+    return http.text("sidecar.task.id", task) + agents.task(task) + agents.trust_score(trust)
 
 
 def _tracestate(tracestate: bytes) -> bytes:

@@ -6,7 +6,7 @@ A *guard* is a plain function: `(exchange) -> None` above the attempt, `(attempt
 attempt): it may wait, repeat, or answer itself. Neighbouring guards become one loop; a route without filters starts no task.
 
 A policy that fails in any other way than by `Refused` is logged where it stands, and heard of further out as
-`Refused("policy_failed")`.
+`Refused("policy_failed")`. Which policy refused or answered a call stands in `exchange.policy`.
 """
 
 import asyncio
@@ -100,8 +100,8 @@ class Chain:
         self.policies = tuple(policies)
         self.policy_timeout_s = policy_timeout_s
         self.filters = any(policy.is_filter for policy in policies)
-        above = [policy.call for policy in policies if not policy.stage.is_per_attempt]
-        below = [policy.call for policy in policies if policy.stage.is_per_attempt]
+        above = [policy for policy in policies if not policy.stage.is_per_attempt]
+        below = [policy for policy in policies if policy.stage.is_per_attempt]
         self.admit: ExchangeGuard | None = None if self.filters else _one(above)
         self.take: AttemptGuard | None = None if self.filters else _one(below)
 
@@ -141,18 +141,39 @@ def ask(guard: Callable[[Any], None], subject: Exchange | Attempt) -> None:
         raise Refused("policy_failed") from None
 
 
-def _one(guards: list[Callable[[Any], None]]) -> Callable[[Any], None] | None:
-    if not guards:
+def _one(policies: list[Policy]) -> Callable[[Any], None] | None:
+    if not policies:
         return None
-    if len(guards) == 1:
-        return guards[0]
-    together = tuple(guards)
+    if len(policies) == 1:
+        (policy,) = policies
+        guard, name = policy.call, policy.name
+
+        def ask_it(subject: Any) -> None:
+            try:
+                guard(subject)
+            except BaseException:
+                _note(subject, name)
+                raise
+
+        return ask_it
+    together = tuple((policy.call, policy.name) for policy in policies)
 
     def ask_all(subject: Any) -> None:
-        for guard in together:
-            guard(subject)
+        name = ""
+        try:
+            for guard, name in together:  # noqa: B007 - who was asked when one refuses
+                guard(subject)
+        except BaseException:
+            _note(subject, name)
+            raise
 
     return ask_all
+
+
+def _note(subject: Exchange | Attempt, policy: str) -> None:
+    """This policy has decided what becomes of the call."""
+    exchange = subject.exchange if isinstance(subject, Attempt) else subject
+    exchange.policy = policy
 
 
 def _around(policy: Policy, forward: Forward, attempts: Attempts) -> Forward:
@@ -160,24 +181,45 @@ def _around(policy: Policy, forward: Forward, attempts: Attempts) -> Forward:
     if policy.is_filter:
 
         async def filtered(subject: Any) -> Response:
+            inner: Refused | None = None  # what is not the filter's own doing
+
+            async def onward(within: Any) -> Response:
+                nonlocal inner
+                try:
+                    return await forward(within)
+                except Refused as refused:
+                    inner = refused
+                    raise
+
             try:
-                response = await call(subject, forward)
+                response = await call(subject, onward)
                 if not isinstance(response, Response):
                     raise TypeError(f"a filter has to return a Response, not {type(response).__name__}")
-            except Refused:
+            except Refused as refused:
+                if refused is not inner:
+                    _note(subject, policy.name)
                 raise
             except (Exception, asyncio.CancelledError) as fault:
                 if isinstance(fault, asyncio.CancelledError) and _is_cancelled():
                     raise  # the call is over; otherwise something that the policy awaited was cancelled
                 _log.exception("the policy %r failed", policy.name)
+                _note(subject, policy.name)
                 raise Refused("policy_failed", f"the policy {policy.name} failed") from None
+            finally:
+                inner = None  # with its traceback it would be a cycle for the garbage collector
+            if not (subject.exchange if isinstance(subject, Attempt) else subject).attempts:
+                _note(subject, policy.name)  # it has answered by itself
             attempts.saw(response)
             return response
 
         return filtered
 
     async def guarded(subject: Any) -> Response:
-        ask(call, subject)
+        try:
+            ask(call, subject)
+        except Refused:
+            _note(subject, policy.name)
+            raise
         return await forward(subject)
 
     return guarded

@@ -1,6 +1,8 @@
 """
 Who calls: Proxy-Authorization first, then x-agent-id and x-agent-task-id, then baggage, then the config (in this order).
 
+How far an agent is trusted (`agent.trust_score`) is what its baggage says, and nobody has checked it.
+
 The credential and the two fields never reach the upstream; `wire.request_head` has taken them out already.
 """
 
@@ -16,6 +18,10 @@ from sidecar.traffic.wire.request_head import RequestHead
 
 _LONGEST = 256
 """Characters of an id that are kept; a longer one is cut, because it names a metric series and a span attribute."""
+
+_SCORE = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,9})?")
+MOST_TRUST = 1000.0
+"""Agent-Mesh scores from 0 to 1000, others from 0 to 1; what is above says nothing."""
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Controls, line ends and changes of writing direction: taken out, because an id is shown in logs, tables and terminals."""
@@ -62,6 +68,17 @@ def agent_of(request: RequestHead, user: str, default: str) -> str:
 def task_of(request: RequestHead, default: str) -> str:
     """The task's id, from x-agent-task-id, else from baggage, else from the config or the environment."""
     return _told(request.task) or _carried(request, b"agent.task.id") or default
+
+
+def trust_of(baggage: tuple[bytes, ...]) -> float | None:
+    """The agent's trust score, from baggage; None where it says none, or something that can be none."""
+    if not baggage:
+        return None
+    told = _SCORE.fullmatch(find(baggage, b"agent.trust_score"))
+    if told is None:
+        return None
+    score = float(told[0])
+    return score if score <= MOST_TRUST else None
 
 
 def _told(value: bytes) -> str:

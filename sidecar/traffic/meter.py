@@ -130,6 +130,7 @@ def exchange_finished(runtime: Runtime, exchange: Exchange) -> None:
         exchange.attempts,
         exchange.dialogue,
         exchange.link,
+        exchange.policy,
     )
     if exchange.permits is None:
         exchange.settled = True

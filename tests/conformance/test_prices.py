@@ -347,7 +347,7 @@ SPEAKERS: dict[str, tuple[Dialect, str, str, str, Callable[[Body], Body], Body]]
 NOT_SO: dict[str, tuple[Body, ...]] = {
     "chat": (
         {"prompt_tokens": -10}, {"completion_tokens": -1}, {"prompt_tokens": 10**15}, {"prompt_tokens": 2**31, "total_tokens": None},
-        {"prompt_tokens": None}, {"prompt_tokens": 0}, {"prompt_tokens_details": {"cached_tokens": -5}},
+        {"prompt_tokens": "10"}, {"prompt_tokens_details": {"cached_tokens": "many"}}, {"prompt_tokens": None}, {"prompt_tokens": 0}, {"prompt_tokens_details": {"cached_tokens": -5}},
         {"prompt_tokens_details": {"cached_tokens": 11}}, {"completion_tokens_details": {"reasoning_tokens": 3}}, {"total_tokens": 5},
     ),
     "responses": (
@@ -355,14 +355,15 @@ NOT_SO: dict[str, tuple[Body, ...]] = {
         {"output_tokens_details": {"reasoning_tokens": -1}}, {"total_tokens": 1000},
     ),
     "anthropic": (
+        {"cache_creation": {"ephemeral_1h_input_tokens": []}}, {"output_tokens_details": {"thinking_tokens": {}}},
         {"input_tokens": -10}, {"output_tokens": -1}, {"output_tokens": 10**15}, {"cache_read_input_tokens": -1}, {"input_tokens": None},
         {"cache_creation_input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 2}},
     ),
     "gemini": (
-        {"promptTokenCount": -10}, {"candidatesTokenCount": -1}, {"thoughtsTokenCount": -1}, {"cachedContentTokenCount": 11},
+        {"thoughtsTokenCount": "3"}, {"promptTokenCount": -10}, {"candidatesTokenCount": -1}, {"thoughtsTokenCount": -1}, {"cachedContentTokenCount": 11},
         {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 11}]}, {"promptTokenCount": 2**40},
     ),
-    "bedrock": ({"inputTokens": -10}, {"outputTokens": -1}, {"cacheReadInputTokens": -1}, {"cacheWriteInputTokens": 10**15}),
+    "bedrock": ({"cacheReadInputTokens": True}, {"inputTokens": -10}, {"outputTokens": -1}, {"cacheReadInputTokens": -1}, {"cacheWriteInputTokens": 10**15}),
     "cohere": (
         {"billed_units": {"input_tokens": -10, "output_tokens": 2}}, {"billed_units": {"input_tokens": 10, "output_tokens": -2}},
         {"billed_units": {"input_tokens": 10, "output_tokens": 2, "search_units": -1}},

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -11,6 +11,7 @@ from sidecar.dialects.lenient import (
     MOST_COUNT,
     MOST_MEMBER_BYTES,
     MOST_MENDED_BYTES,
+    NO_COUNT,
     Lenient,
     Lists,
     count,
@@ -216,3 +217,20 @@ def test_many_megabytes_of_the_smallest_parts_are_not_leapt_over(part: bytes) ->
 def test_many_megabytes_of_turns_are_no_crowd() -> None:
     turn = b'{"role":"user","content":[{"type":"text","text":"' + b"It is, as they say: a {name} or a [list], but seldom any more.\\n" * 10 + b'"}]},'
     assert not is_crowded(turn * (16 * 1024 * 1024 // len(turn)))
+
+
+class Counted(msgspec.Struct):
+    IS_OF_COUNTS: ClassVar[bool] = True
+
+    whole: int | None = None
+    part: float | None = None
+    name: str = ""
+    inner: Inner | None = None
+
+
+@pytest.mark.parametrize("wrong", ['"7"', "true", "[]", "{}", '"many"'])
+def test_a_count_that_is_no_number_is_none_and_not_untold(wrong: str) -> None:
+    told = Lenient(Counted).decode(f'{{"whole":{wrong},"part":{wrong},"name":7,"inner":7}}'.encode())
+    assert told == Counted(NO_COUNT, NO_COUNT, "", None)
+    assert Lenient(Counted).decode(b'{"whole":null,"part":1.5,"name":7}') == Counted(None, 1.5)
+    assert count(NO_COUNT) == 0

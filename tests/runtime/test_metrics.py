@@ -75,7 +75,7 @@ def test_series_beyond_the_limit_share_one_that_says_so() -> None:
         metrics.counter("calls", "Calls.", agent=str(number)).value += 1
     (family,) = metrics
     assert len(family.series) == MAX_SERIES + 1
-    shared = family.series[(("overflow", "true"),)]
+    shared = family.series[(("otel_metric_overflow", "true"),)]
     assert isinstance(shared, Counter)
     assert shared.value == 10
 

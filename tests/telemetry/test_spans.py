@@ -396,3 +396,25 @@ def test_a_connections_calls_share_an_opening_for_each_flags() -> None:
         (span,) = spans_in(each.request([fact]))
         assert span.flags == 0x300 | flags
     assert len(way.blocks) == 3
+
+
+@pytest.mark.parametrize("make", [exchange, attempt])
+@pytest.mark.parametrize("score", [0.0, 0.97, 847.0])
+@pytest.mark.parametrize("is_read", [False, True], ids=["plain", "read"])
+def test_both_spans_say_how_far_the_agent_is_trusted(make: Any, score: float, is_read: bool) -> None:
+    said = {"dialogue": chat()} if is_read else {}
+    assert attributes_of(written(make(trust=score, **said)))["agent.trust_score"] == score
+    assert "agent.trust_score" not in attributes_of(written(make(**said)))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [("", None), ("stopped", "POLICY_CHECK"), ("agent_card_signed", "POLICY_CHECK"), ("pool_exhausted", "POLICY_CHECK")],
+)
+@pytest.mark.parametrize("is_read", [False, True], ids=["plain", "read"])
+def test_the_policy_that_decided_is_named_in_the_server_span(error: str, kind: str | None, is_read: bool) -> None:
+    said = {"dialogue": chat()} if is_read else {}
+    read = written(exchange(error=error, policy="cost_guard/team", **said))
+    found = attributes_of(read)
+    assert (found["agent.policy.name"], found.get("agent.span.kind")) == ("cost_guard/team", kind)
+    assert len(found) == len(read.attributes), "no name stands twice"

@@ -97,13 +97,39 @@ def test_no_policies_cost_nothing() -> None:
     assert (EMPTY.admit, EMPTY.take, EMPTY.filters, EMPTY.policies) == (None, None, False, ())
 
 
-def test_a_single_guard_is_called_itself() -> None:
-    def guard(subject: Any) -> None: ...
+def test_a_single_guard_is_asked_where_it_stands(exchange: Exchange) -> None:
+    asked: list[Any] = []
+    above = Chain([as_policy("a", Stage.KILL_SWITCH, asked.append)])
+    below = Chain([as_policy("a", Stage.LIMIT, asked.append)])
+    assert above.admit is not None and above.take is None
+    assert below.take is not None and below.admit is None
+    above.admit(exchange)
+    below.take(attempt := Attempt(exchange, PASSAGE, b"a" * 8, 0))
+    assert asked == [exchange, attempt]
 
-    above = Chain([as_policy("a", Stage.KILL_SWITCH, guard)])
-    assert (above.admit, above.take) == (guard, None)
-    below = Chain([as_policy("a", Stage.LIMIT, guard)])
-    assert (below.admit, below.take) == (None, guard)
+
+@pytest.mark.parametrize("stage", [Stage.KILL_SWITCH, Stage.LIMIT])
+@pytest.mark.parametrize("others", [0, 2])
+@pytest.mark.parametrize("fault", [Refused("stopped"), ValueError("broken")], ids=["refused", "broken"])
+def test_the_guard_that_stops_a_call_is_named(exchange: Exchange, stage: Stage, others: int, fault: Exception) -> None:
+    def stops(subject: Any) -> None:
+        raise fault
+
+    more = [as_policy(f"other/{number}", stage, lambda subject: None) for number in range(others)]
+    chain = Chain([*more[:1], as_policy("cost_guard/team", stage, stops), *more[1:]])
+    subject = Attempt(exchange, PASSAGE, b"a" * 8, 0) if stage.is_per_attempt else exchange
+    guard = chain.take if stage.is_per_attempt else chain.admit
+    assert guard is not None
+    with pytest.raises(Refused):
+        ask(guard, subject)
+    assert exchange.policy == "cost_guard/team"
+
+
+def test_guards_that_let_a_call_pass_are_not_named(exchange: Exchange) -> None:
+    guard = Chain([as_policy("a", Stage.KILL_SWITCH, lambda subject: None)] * 2).admit
+    assert guard is not None
+    guard(exchange)
+    assert exchange.policy == ""
 
 
 def test_guards_become_one_function_above_and_one_at_the_attempt(log: Log, exchange: Exchange) -> None:
@@ -330,3 +356,49 @@ async def test_an_attempt_may_be_made_once_more_with_everything_below_it_asked_a
         "record takes Exchange", "begin", "limit asks Attempt", "send 0", "begin", "limit asks Attempt", "send 1",
         "record returns 200",
     ]  # fmt: skip
+
+
+# ── who decided ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _stops(fault: BaseException) -> Any:
+    async def stop(subject: Any, forward: Any) -> Response:
+        raise fault
+
+    return stop
+
+
+async def test_a_guard_among_filters_is_named_and_the_filters_around_it_are_not(log: Log, exchange: Exchange) -> None:
+    chain = Chain([log.filter("record", Stage.RECORD), log.guard("limit/org", Stage.LIMIT, refuses="stopped")])
+    with pytest.raises(Refused):
+        await chain.run(log)(exchange)
+    assert exchange.policy == "limit/org"
+
+
+@pytest.mark.parametrize("stage", [Stage.RETRY, Stage.LIMIT])
+@pytest.mark.parametrize("fault", [Refused("stopped"), ValueError("broken")], ids=["refused", "broken"])
+async def test_a_filter_that_refuses_or_fails_is_named(log: Log, exchange: Exchange, stage: Stage, fault: Exception) -> None:
+    chain = Chain([log.filter("record", Stage.RECORD), as_policy("throttle", stage, _stops(fault))])
+    with pytest.raises(Refused):
+        await chain.run(log)(exchange)
+    assert exchange.policy == "throttle"
+
+
+@pytest.mark.parametrize("fault", [UpstreamFailed("connect_failed"), Refused("draining")], ids=["upstream", "ours"])
+async def test_what_fails_at_the_upstream_is_no_policys_doing(log: Log, exchange: Exchange, fault: Refused) -> None:
+    log.faults.append(fault)
+    chain = Chain([log.filter("record", Stage.RECORD), log.filter("throttle", Stage.LIMIT)])
+    with pytest.raises(Refused):
+        await chain.run(log)(exchange)
+    assert exchange.policy == ""
+
+
+async def test_a_filter_that_answers_by_itself_is_named_and_one_that_forwards_is_not(log: Log, exchange: Exchange) -> None:
+    async def plays_back(subject: Any, forward: Any) -> Response:
+        return Response(200)
+
+    await Chain([log.filter("record", Stage.RECORD)]).run(log)(exchange)
+    assert exchange.policy == ""
+    other = Exchange(PASSAGE, 0, 0, b"t" * 16, b"s" * 8, b"", 1, b"")
+    await Chain([as_policy("playback", Stage.RECORD, plays_back)]).run(log)(other)
+    assert other.policy == "playback"

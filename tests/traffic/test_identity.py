@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sidecar.model.errors import Refused
 from sidecar.model.spec import Secret
-from sidecar.traffic.identity import Doorkeeper, agent_of, basic_user, task_of
+from sidecar.traffic.identity import Doorkeeper, agent_of, basic_user, task_of, trust_of
 from sidecar.traffic.wire.request_head import RequestHead
 
 LONGEST = 256
@@ -209,3 +209,20 @@ def test_any_bytes_are_a_name_or_none(value: bytes) -> None:
     request_of_bytes: Any = request(agent=value, task=value, baggage=(value, b"agent.id=" + value))
     for name in (agent_of(request_of_bytes, "", "d"), task_of(request_of_bytes, "d")):
         assert name.encode("utf-8")
+
+
+# ── trust ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("baggage", "expected"),
+    [
+        ((), None), ((b"agent.id=a",), None), ((b"agent.trust_score=847",), 847.0), ((b"agent.trust_score=0.97,agent.id=a",), 0.97),
+        ((b"agent.trust_score=0",), 0.0), ((b"agent.trust_score=1000",), 1000.0), ((b"agent.trust_score=0.1", b"agent.trust_score=0.2"), 0.2),
+        ((b"agent.trust_score=%30.5",), 0.5),
+        *(((b"agent.trust_score=" + told,), None) for told in (b"1000.1", b"1001", b"-1", b"1e3", b"nan", b"inf", b"", b"high", b"1_0", b"9" * 400, b"0x1", b"%D9%A3")),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_trust_is_a_score_that_the_baggage_says_and_nothing_else(baggage: tuple[bytes, ...], expected: float | None) -> None:
+    assert trust_of(baggage) == expected

@@ -6,6 +6,8 @@ in it. In a stream they come in parts, and each later figure takes the place of 
 what can be no count leaves a doubt.
 """
 
+from typing import ClassVar
+
 import msgspec
 
 from sidecar.dialects.doubt import nonsense
@@ -18,6 +20,8 @@ _MOST_ITERATIONS = 256
 class Written(msgspec.Struct, gc=False):
     """`cache_creation`: what was written to the cache, by lifetime."""
 
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     ephemeral_5m_input_tokens: int | None = None
     ephemeral_1h_input_tokens: int | None = None
 
@@ -25,17 +29,23 @@ class Written(msgspec.Struct, gc=False):
 class ServerTools(msgspec.Struct, gc=False):
     """`server_tool_use`: how often the server's own tools were used."""
 
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     web_search_requests: int | None = None
 
 
 class OutputDetails(msgspec.Struct, gc=False):
     """`output_tokens_details`: what of the output was thinking."""
 
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     thinking_tokens: int | None = None
 
 
 class Iteration(msgspec.Struct, gc=False):
     """One of `iterations` (beta); only a compaction's tokens are not in the sums beside it."""
+
+    IS_OF_COUNTS: ClassVar[bool] = True
 
     type: str | None = None
     input_tokens: int | None = None
@@ -47,6 +57,8 @@ class Iteration(msgspec.Struct, gc=False):
 
 class Counts(msgspec.Struct, gc=False):
     """`usage`, of a message, of `message_start` or of `message_delta`."""
+
+    IS_OF_COUNTS: ClassVar[bool] = True
 
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -5,6 +5,7 @@ Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Conv
 """
 
 import json
+from typing import ClassVar
 
 import msgspec
 
@@ -22,12 +23,16 @@ MOST_ARGUMENTS = 1 << 16
 
 
 class _CacheWrite(msgspec.Struct, gc=False, rename="camel"):
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     ttl: str = ""
     input_tokens: int | float = 0
 
 
 class TokenUsage(msgspec.Struct, gc=False, rename="camel"):
     """Tokens as Converse counts them: cached ones are not among the input; Nova's own JSON has other names for those."""
+
+    IS_OF_COUNTS: ClassVar[bool] = True
 
     input_tokens: int | float | None = None
     output_tokens: int | float | None = None

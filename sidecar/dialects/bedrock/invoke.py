@@ -6,6 +6,7 @@ read by their own dialect; the others' text, its end and their tokens are read h
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
@@ -68,6 +69,8 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _Counted(msgspec.Struct, gc=False):
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     prompt_tokens: int | float | None = None
     completion_tokens: int | float | None = None
 

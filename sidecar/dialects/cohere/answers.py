@@ -6,7 +6,7 @@ Billed units are what counts; `tokens`, which also holds what Cohere itself puts
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -44,6 +44,8 @@ class CohereAnswered(ModelAnswered):
 
 
 class _Units(msgspec.Struct, gc=False):
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     input_tokens: int | float | None = None
     output_tokens: int | float | None = None
     image_tokens: int | float | None = None
@@ -51,6 +53,8 @@ class _Units(msgspec.Struct, gc=False):
 
 
 class _Counts(msgspec.Struct, gc=False):
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     billed_units: _Units | None = None
     tokens: _Units | None = None
     cached_tokens: int | float | None = None

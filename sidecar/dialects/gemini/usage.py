@@ -8,6 +8,7 @@ down, and the usage has a `doubt`.
 """
 
 import re
+from typing import ClassVar
 
 import msgspec
 
@@ -22,12 +23,16 @@ _BY_PROMPT = re.compile(r"gemini-[12]\b")  # up to 2.5 a grounded prompt is bill
 class Detail(msgspec.Struct, gc=False, rename="camel"):
     """How many tokens one modality has of a count."""
 
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     modality: str | None = None
     token_count: int | None = None
 
 
 class Metadata(msgspec.Struct, gc=False, rename="camel"):
     """`usageMetadata`; Vertex also sends it with nothing but the traffic's type."""
+
+    IS_OF_COUNTS: ClassVar[bool] = True
 
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None

@@ -8,6 +8,7 @@ usage then has a `doubt`.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
@@ -23,6 +24,8 @@ _TOTALS_MORE = frozenset({"perplexity"})
 class Details(msgspec.Struct, gc=False):
     """What a total consists of; of the input, or of the output."""
 
+    IS_OF_COUNTS: ClassVar[bool] = True
+
     cached_tokens: float | None = None
     cache_read_input_tokens: float | None = None
     cache_write_tokens: float | None = None
@@ -33,6 +36,8 @@ class Details(msgspec.Struct, gc=False):
 
 class Told(msgspec.Struct, gc=False):
     """The member `usage`, of chat, completions, responses and embeddings."""
+
+    IS_OF_COUNTS: ClassVar[bool] = True
 
     prompt_tokens: float | None = None
     completion_tokens: float | None = None

@@ -30,7 +30,7 @@ from sidecar.traffic.grpc.port import free
 from sidecar.traffic.grpc.reading import operation_of
 from sidecar.traffic.grpc.services import Services, check
 from sidecar.traffic.grpc.trust import ServerTlsSpec, server_credentials
-from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
+from sidecar.traffic.identity import Doorkeeper, agent_of, task_of, trust_of
 from sidecar.traffic.places import Places
 from sidecar.traffic.room import Room
 from sidecar.traffic.router import Route
@@ -125,7 +125,7 @@ class GrpcListener:
         self.broken: Any = None
         self.codes: list[Any] = []
         self._services = Services(())
-        self._ways: dict[tuple[str, str, str, str, str], Way] = {}
+        self._ways: dict[tuple[str, str, str, str, float | None, str], Way] = {}
         self._calls: set[GrpcCall] = set()
         self._ended = asyncio.Event()
         self._given_up: dict[asyncio.Task[None], Any] = {}
@@ -348,22 +348,23 @@ class GrpcListener:
         if head.via and any(self._pseudonym.encode() in value for value in head.via):
             raise Refused("loop_detected", "the metadata `via` names this sidecar")
         agent, task = agent_of(head, user, self.graph.agent), task_of(head, self.graph.task)
-        key = (path, peer, agent, task, head.destination)
+        trust = trust_of(head.baggage)
+        key = (path, peer, agent, task, trust, head.destination)
         way = self._ways.get(key)
         if way is None:
-            way = self._find(head, path, peer, agent, task)
+            way = self._find(head, path, peer, agent, task, trust)
             if len(self._ways) >= _MOST_WAYS:
                 self._ways.clear()
             if len(path) + len(head.destination) <= _LONGEST_WAY:
                 self._ways[key] = way
         return way
 
-    def _find(self, head: CallHead, path: str, peer: str, agent: str, task: str) -> Way:
+    def _find(self, head: CallHead, path: str, peer: str, agent: str, task: str, trust: float | None) -> Way:
         route = self._services.route(path, head.destination)
         upstream, method = route.upstream, head.target.decode("latin-1")
         passage = Passage(
             self.name, client_of(peer), Mode.GATEWAY, "POST", upstream.scheme, upstream.host, upstream.port, method, method,
-            upstream.name, route.name, agent, task, Purpose.LIVE,
+            upstream.name, route.name, agent, task, Purpose.LIVE, trust,
         )  # fmt: skip
         return Way(route, passage, operation_of(path) if getattr(upstream, "reads_a2a", False) else "")
 
@@ -373,8 +374,9 @@ class GrpcListener:
         agent, task = agent_of(head, "", self.graph.agent), task_of(head, self.graph.task)
         client = client_of(peer)
         return Passage(
-            self.name, client, Mode.GATEWAY, "POST", scheme, "", 0, method, method, "", "", agent, task, Purpose.LIVE
-        )
+            self.name, client, Mode.GATEWAY, "POST", scheme, "", 0, method, method, "", "", agent, task, Purpose.LIVE,
+            trust_of(head.baggage),
+        )  # fmt: skip
 
     def count_refused(self, code: str) -> None:
         """Count an error of ours by its code."""

@@ -22,7 +22,7 @@ from sidecar.model.own_hosts import check_allowed, is_loopback
 from sidecar.model.spec import Duration, Secret, Size, Spec
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.graph import Graph
-from sidecar.traffic.identity import Doorkeeper, agent_of, task_of
+from sidecar.traffic.identity import Doorkeeper, agent_of, task_of, trust_of
 from sidecar.traffic.inspector import asks_for_card, certainly_asks_for_card, inspector_of
 from sidecar.traffic.pages import pages_of
 from sidecar.traffic.places import Places
@@ -303,6 +303,7 @@ class HttpListener:
             agent_of(request, user, graph.agent),
             task_of(request, graph.task),
             Purpose.LIVE,
+            trust_of(request.baggage),
         )
         signature = self.signature
         via_line = signature.via_line if request.is_1_1 else signature.via_line_1_0
@@ -320,7 +321,8 @@ class HttpListener:
         path = request.target.decode("latin-1")
         agent, task = agent_of(request, "", self.graph.agent), task_of(request, self.graph.task)
         method = request.method.decode("latin-1")
-        return Passage(self.name, client, mode, method, "http", "", 0, path, path, "", "", agent, task, Purpose.LIVE)
+        trust = trust_of(request.baggage)
+        return Passage(self.name, client, mode, method, "http", "", 0, path, path, "", "", agent, task, Purpose.LIVE, trust)
 
     def is_own_via(self, via: tuple[bytes, ...]) -> bool:
         """True when a request has been here before."""

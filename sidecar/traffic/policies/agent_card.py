@@ -124,6 +124,7 @@ class _Cards:
     """Answers with cards that lead here, and counts what became of them."""
 
     def __init__(self, name: str, config: Config, runtime: Runtime) -> None:
+        self._name = name
         self._config = config
         self._runtime = runtime
         self._complaints = Complaints(name, runtime.clock, _log)
@@ -152,6 +153,7 @@ class _Cards:
         rewritten = self._rewritten(exchange, response, body, address, place)
         if rewritten is None or not rewritten.changed:
             return response
+        exchange.policy = self._name
         if _is_known(exchange, tag):
             return _not_modified(response, tag)
         response.fields = [*_without_content(response.fields), *_tag_line(tag), b"x-sidecar-agent-card: rewritten"]

@@ -15,6 +15,7 @@ from sidecar.model.spec import Spec
 from sidecar.runtime.runtime import Health, Runtime, State
 from sidecar.traffic.chain import EMPTY, Chain
 from sidecar.traffic.graph import Graph
+from sidecar.traffic.identity import trust_of
 from sidecar.traffic.meter import begin_exchange, join_trace
 from sidecar.traffic.places import Places
 from sidecar.traffic.router import Route
@@ -59,7 +60,7 @@ class StdioListener:
         self.endpoint = ("stdio", 0)
         self._route: Route | None = None
         self._relay: Relay | None = None
-        self._passages: dict[tuple[str, str], Passage] = {}
+        self._passages: dict[tuple[str, str, float | None], Passage] = {}
         ambient = runtime.environ.get("TRACEPARENT", "").encode("ascii", "replace")
         self._ambient = ((ambient,), (runtime.environ.get("TRACESTATE", "").encode("ascii", "replace"),)) if ambient else ((), ())
         unread = "Lines that were too long, or no JSON-RPC, and passed unread."
@@ -82,21 +83,23 @@ class StdioListener:
         head.traceparents, head.tracestates = self._ambient
         head.baggage = (asked.baggage,) if asked.baggage else ()
         listener = cast("Listener", self)  # of which only runtime and graph are asked
-        exchange = begin_exchange(listener, self._passage(asked.operation, named), head)
+        passage = self._passage(asked.operation, named, trust_of(head.baggage))
+        exchange = begin_exchange(listener, passage, head)
         if asked.traceparent:
             join_trace(listener, exchange, asked.traceparent, asked.tracestate)
         return exchange
 
-    def _passage(self, method: str, named: str) -> Passage:
-        passage = self._passages.get((method, named))
+    def _passage(self, method: str, named: str, trust: float | None) -> Passage:
+        passage = self._passages.get((method, named, trust))
         if passage is None:
             if len(self._passages) >= MOST_PASSAGES:
                 self._passages.clear()
             route = self._route
-            passage = self._passages[method, named] = Passage(
+            passage = self._passages[method, named, trust] = Passage(
                 listener=self.name, client="", mode=Mode.STDIO, method=method, scheme=SCHEME, host=self.server, port=0,
                 path=named, target=named, upstream=route.upstream.name if route is not None else "",
                 route=route.name if route is not None else "", agent=self.graph.agent, task=self.graph.task, purpose=Purpose.LIVE,
+                trust=trust,
             )  # fmt: skip
         return passage
 

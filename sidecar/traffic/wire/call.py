@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 UPLOAD_WINDOW_BYTES = 64 * 1024
 """Request content that waits for a connection; beyond it the client is paused."""
-_JOINED_BYTES = 64 * 1024
 _CONTINUE_AFTER_S = 1.0
 """An upstream that has said nothing to `Expect: 100-continue` by then gets the content anyway (RFC 9110 section 10.1.1)."""
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
@@ -71,8 +70,8 @@ class Call:
     def begin(self, rest: bytes) -> None:
         """Send the call where it goes; `rest` is what came behind its head."""
         ready, request, inbound, exchange = self._ready, self.request, self._inbound, self.exchange
+        assert ready is not None, "here.py answers what goes nowhere"
         try:
-            assert ready is not None, "here.py answers what goes nowhere"
             length, limit = request.length, self._listener.max_body_bytes
             if length > limit and limit:
                 raise too_long(length, limit)
@@ -108,11 +107,7 @@ class Call:
             self._wait(pool, head, content)
             return
         self._replay = content if self.request.method in IDEMPOTENT and self._inbound.body is None else None
-        if len(content) <= _JOINED_BYTES:
-            self._send_over(outbound, head + content if content else head)
-            return
-        self._send_over(outbound, head)  # a copy of megabytes costs the loop milliseconds: fresh memory is slow
-        outbound.send_more(content, whole=self._inbound.body is None)
+        self._send_over(outbound, head, content)
 
     def _continue_soon(self) -> None:
         self._continue_at = self._listener.now() + _CONTINUE_AFTER_S
@@ -143,11 +138,11 @@ class Call:
         """Head and content of an attempt; `content` is what the client sent, in its framing."""
         return ready.head(self.exchange, attempt), content
 
-    def _send_over(self, outbound: Outbound, data: bytes) -> None:
+    def _send_over(self, outbound: Outbound, head: bytes, content: bytes = b"") -> None:
         assert self._attempt is not None
         self._outbound = outbound
         self._attempt.address = outbound.address
-        outbound.send(self, self.request.method, data, whole=self._inbound.body is None)
+        outbound.send(self, self.request.method, head, content, whole=self._inbound.body is None)
         if self._inbound.is_full:
             outbound.pause()  # what was answered before has not gone yet
 
@@ -207,8 +202,9 @@ class Call:
         inbound = self._inbound
         self._answered(head)
         if head.length > 0:
-            keeps_alive, is_1_1 = inbound.keeps_alive, self.request.is_1_1
-            self._head_out = reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=is_1_1)
+            self._head_out = reply_head(
+                head, self._listener.signature, keeps_alive=inbound.keeps_alive, is_1_1=self.request.is_1_1
+            )
             return True
         return self._frame_as(reframe(head, is_1_1=self.request.is_1_1), head)
 
@@ -230,8 +226,7 @@ class Call:
         return framing.relays
 
     def _reply_head(self, head: ResponseHead) -> bytes:
-        keeps_alive, is_1_1 = self._inbound.keeps_alive, self.request.is_1_1
-        return reply_head(head, self._listener.signature, keeps_alive=keeps_alive, is_1_1=is_1_1)
+        return reply_head(head, self._listener.signature, keeps_alive=self._inbound.keeps_alive, is_1_1=self.request.is_1_1)
 
     def upstream_sends(self, data: bytes) -> None:
         self._inbound.is_quiet = False

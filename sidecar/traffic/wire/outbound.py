@@ -28,6 +28,7 @@ from sidecar.traffic.wire.response_head import ResponseHead, parse_response
 from sidecar.traffic.wire.response_outline import Outlines
 
 _TLS_READ_HIGH_BYTES = 64 * 1024
+_JOINED_BYTES = 64 * 1024
 """Encrypted bytes that may wait while the client is slow; 64 KiB come at once on top of them, uvloop's default is 256 KiB."""
 
 _MAX_INTERIM = 32
@@ -120,8 +121,8 @@ class Outbound(Outlet, asyncio.BaseProtocol):
 
     # the request
 
-    def send(self, sink: Sink, method: bytes, data: bytes, *, whole: bool) -> None:
-        """Send the head and what there is of the body; `whole` says whether that is all of the request."""
+    def send(self, sink: Sink, method: bytes, head: bytes, content: bytes = b"", *, whole: bool) -> None:
+        """Send the head and what there is of the body, framed already; `whole` says whether that is all of the request."""
         if self.out:
             self.flush()  # the end of a request that was answered before it had gone is no part of this one
         self.sink = sink
@@ -131,7 +132,11 @@ class Outbound(Outlet, asyncio.BaseProtocol):
         self._interim = 0
         self.uses += 1
         self.has_written = False
-        self.write(data)
+        if len(content) <= _JOINED_BYTES:
+            self.write(head + content if content else head)
+        else:  # a copy of megabytes would cost the loop milliseconds: fresh memory is slow
+            self.write(head)
+            self.write(content)
 
     def send_more(self, data: bytes, *, whole: bool) -> None:
         """Send further bytes of the body, framed already."""

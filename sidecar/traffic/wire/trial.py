@@ -92,7 +92,7 @@ class Trial:
             self._wait(head, content)
             return
         self._may_be_stale = self._call.request.method in IDEMPOTENT and self._call.inbound.body is None
-        self._send_over(outbound, head + content)
+        self._send_over(outbound, head, content)
 
     def _wait(self, *pending: bytes) -> None:
         self._pending = bytearray().join(pending)
@@ -102,11 +102,11 @@ class Trial:
         except Refused as refused:
             self.not_connected(refused)
 
-    def _send_over(self, outbound: Outbound, data: bytes) -> None:
+    def _send_over(self, outbound: Outbound, head: bytes, content: bytes = b"") -> None:
         self.outbound = outbound
         self.attempt.address = outbound.address
         self._is_heard_of()
-        outbound.send(self, self._call.request.method, data, whole=self._call.inbound.body is None)
+        outbound.send(self, self._call.request.method, head, content, whole=self._call.inbound.body is None)
 
     def _is_heard_of(self) -> None:
         self._quiet_since = self._call.listener.now()

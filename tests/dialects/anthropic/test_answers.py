@@ -13,7 +13,7 @@ from sidecar.dialects.anthropic.answers import MOST_ARGUMENT_BYTES, MOST_CALLS, 
 from sidecar.dialects.dialect import Reader
 from sidecar.model.answered import ModelAnswered, ToolCall
 from sidecar.model.asked import ModelAsked
-from sidecar.model.usage import Usage
+from sidecar.model.usage import NONSENSE, Usage
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "anthropic"
 SONNET = "claude-sonnet-4-5-20250929"
@@ -172,7 +172,7 @@ def test_wrong_types_in_the_usage_do_not_lose_the_rest_of_it() -> None:
     found = read(
         event("message_delta", delta={"stop_reason": 7}, usage={"output_tokens": 9, "input_tokens": "many", "cache_creation": []})
     )
-    assert (found.usage, found.finish_reasons) == (Usage(output_tokens=9), [])
+    assert (found.usage, found.finish_reasons) == (Usage(output_tokens=9, doubt=NONSENSE), [])
 
 
 @pytest.mark.parametrize(("body", "kind", "message"), [(b'{"error":"no"}', "error", "no"), (b'{"error":{"message":7}}', "", "")])

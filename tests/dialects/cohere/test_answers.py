@@ -88,7 +88,7 @@ def test_billed_units_count_before_tokens() -> None:
 @pytest.mark.parametrize("number", [-5, 1e300, "7", None, True], ids=str)
 def test_absurd_counts_are_not_told(number: Any) -> None:
     assert whole(usage={"billed_units": {"input_tokens": number, "output_tokens": 3}}).usage == Usage(
-        output_tokens=3, doubt=NONSENSE if number in (-5, 1e300) else ""
+        output_tokens=3, doubt="" if number is None else NONSENSE
     )
     billed = {"input_tokens": 1, "output_tokens": 3, "search_units": -1}
     assert whole(usage={"billed_units": billed}).usage == Usage(input_tokens=1, output_tokens=3, doubt=NONSENSE)

@@ -13,7 +13,7 @@ from sidecar.dialects.dialect import Reader
 from sidecar.dialects.gemini.answers import MOST_ARGUMENT_BYTES, MOST_CALLS
 from sidecar.model.answered import ModelAnswered, ToolCall
 from sidecar.model.asked import ModelAsked
-from sidecar.model.usage import Usage
+from sidecar.model.usage import NONSENSE, Usage
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "gemini"
 FLASH = {"id": "mLkfabc123", "model": "gemini-2.5-flash"}
@@ -169,7 +169,7 @@ def test_wrong_types_do_not_lose_the_rest() -> None:
         "usageMetadata": {"promptTokenCount": "x", "candidatesTokenCount": 4, "promptTokensDetails": 7},
     }
     found = read("x.sse", b"data: " + json.dumps(body).encode() + b"\n\n")
-    assert (found.finish_reasons, found.usage) == (["STOP"], Usage(output_tokens=4))
+    assert (found.finish_reasons, found.usage) == (["STOP"], Usage(output_tokens=4, doubt=NONSENSE))
 
 
 def test_a_call_in_parts_is_one_call() -> None:

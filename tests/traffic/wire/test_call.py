@@ -604,6 +604,7 @@ async def test_a_guard_that_refuses_or_breaks_ends_the_call_and_settles_what_is_
     assert error_of(near.takes()) == code
     assert holding.names == (["a1", "e1"] if stage is Stage.LIMIT else ["e1"])
     assert {outcome[1] for outcome in holding.outcomes} == {code}
+    assert [fact.policy for fact in wire.exchanges] == ["guard"]
     assert far.takes() == b""
     await turns()
     assert error_of(near.takes()) == "route_unknown", "the next request is read where it begins"
