@@ -5,7 +5,7 @@ It stands on `AttemptFinished`, and that of the attempt which the agent saw on `
 read the call.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sidecar.model.answered import Answered, ModelAnswered
 from sidecar.model.asked import Asked, McpAsked
@@ -23,6 +23,9 @@ class Dialogue:
     (`usage_on: agent`). `unread` says in a word why the request or the answer was not read in full (`too_large`,
     `unknown_coding`, `unreadable`, …), `edits` what was changed in the request (`include_usage`), and `skipped` which edits
     could not be made and why. `content` is what was said, word by word, None unless the route has it collected.
+
+    `kind` is what went wrong in the attempt, in a word, "" where nothing did, and `totals` are sums of its usage: None until
+    somebody has worked them out, who leaves them here for the next one.
     """
 
     asked: Asked
@@ -33,6 +36,8 @@ class Dialogue:
     edits: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     content: Content | None = None
+    kind: str | None = field(default=None, compare=False, repr=False)
+    totals: tuple[int, int, int, int] | None = field(default=None, compare=False, repr=False)
 
     def forget(self) -> None:
         """

@@ -20,8 +20,8 @@ from sidecar.model.facts import AttemptFinished
 from sidecar.model.usage import Usage
 from sidecar.runtime.metrics import Counter, Histogram, Metrics
 from sidecar.telemetry import semconv
-from sidecar.telemetry.dialogues import error_type
-from sidecar.telemetry.inference import model_of, totals
+from sidecar.telemetry.dialogues import kind_of
+from sidecar.telemetry.inference import model_of, sums, totals
 from sidecar.telemetry.semconv import MCP_BOUNDS, SECONDS_BOUNDS, TOKEN_BOUNDS, Name, Semconv
 from sidecar.telemetry.tool_calls import CALL, EXECUTE_TOOL, shown_method
 from sidecar.telemetry.words import Words
@@ -88,7 +88,7 @@ class _Used:
     def add(self, usage: Usage | None) -> None:
         """Add a call's tokens; a call that told none counts as 0, so that the series is there."""
         usage = usage or Usage()
-        _, _, written, _ = totals(usage)
+        _, _, written, _ = sums(usage)
         for name, modality, count in (
             (semconv.USED_INPUT, "unknown", usage.input_tokens + usage.cache_read_tokens + usage.cache_read_video_tokens
              + written + usage.input_video_tokens),
@@ -142,7 +142,7 @@ class DialogueMetrics:
     def _inference(self, fact: AttemptFinished, dialogue: Dialogue, asked: ModelAsked) -> None:
         answered = dialogue.answered if isinstance(dialogue.answered, ModelAnswered) else None
         model = answered.model if answered is not None else ""
-        kind, passage = error_type(fact, dialogue), fact.passage
+        kind, passage = kind_of(fact, dialogue), fact.passage
         if kind:
             kind = self._words(kind)
         key = (asked.operation, asked.provider, asked.model, model, passage.host, passage.port, kind, asked.streams)
@@ -156,7 +156,7 @@ class DialogueMetrics:
         if dialogue.cost is not None:
             usage = answered.usage if answered is not None else None
             if usage is not None:
-                into, _, _, out = totals(usage)
+                into, _, _, out = totals(dialogue, usage)
                 _observe(series.input, float(into))
                 _observe(series.output, float(out))
             else:
@@ -185,7 +185,7 @@ class DialogueMetrics:
         if asked.is_standing:
             return
         passage, code = fact.passage, str(answered.code) if answered is not None and answered.code else ""
-        method, code, kind = shown_method(asked.operation), self._words(code), self._words(error_type(fact, dialogue))
+        method, code, kind = shown_method(asked.operation), self._words(code), self._words(kind_of(fact, dialogue))
         is_call = asked.operation == CALL
         target = asked.target if is_call or asked.operation == "prompts/get" else ""
         key = (method, target, code, kind, passage.host, passage.port)
@@ -223,7 +223,7 @@ class DialogueMetrics:
 
     def _delegation(self, fact: AttemptFinished, dialogue: Dialogue, asked: A2aAsked) -> None:
         passage = fact.passage
-        key = ("a2a", asked.operation, self._words(error_type(fact, dialogue)), passage.host, passage.port)
+        key = ("a2a", asked.operation, self._words(kind_of(fact, dialogue)), passage.host, passage.port)
         series = self._durations.get(key)
         if series is None:
             labels = _label(semconv.A2A_METHOD, asked.operation) | _label(semconv.ERROR_TYPE, key[2])

@@ -51,6 +51,14 @@ def error_type(fact: AttemptFinished | ExchangeFinished, dialogue: Dialogue) -> 
     return judged.kind
 
 
+def kind_of(fact: AttemptFinished, dialogue: Dialogue) -> str:
+    """The attempt's `error_type`, which is kept with its dialogue."""
+    kind = dialogue.kind
+    if kind is None:
+        kind = dialogue.kind = error_type(fact, dialogue)
+    return kind
+
+
 class DialogueWriter:
     """Writes dialogues in the names of one edition of the conventions; `content` writes what was said, word by word."""
 
@@ -60,11 +68,12 @@ class DialogueWriter:
         self._tool_calls = ToolCalls()
         self._delegations = Delegations()
         self._words = Words()
+        self._models: Cache[str] = Cache(agents.model, limit=1024, most_bytes=4096, weight=len)
         self._servers: Cache[_ServerKey] = Cache(_server_block, limit=1024, most_bytes=4096, weight=texts)
 
     def client(self, fact: AttemptFinished, dialogue: Dialogue) -> bytes:
         """Name, attributes and status of the CLIENT span."""
-        kind = error_type(fact, dialogue)
+        kind = kind_of(fact, dialogue)
         if kind:
             kind = self._words(kind)
         asked, answered = dialogue.asked, dialogue.answered
@@ -92,6 +101,8 @@ class DialogueWriter:
     def server(self, fact: ExchangeFinished, dialogue: Dialogue) -> bytes:
         """Attributes of the SERVER span, and its status where HTTP's own rule (attributes.server_error_type) sets none."""
         asked, answered = dialogue.asked, dialogue.answered
+        if isinstance(asked, ModelAsked) and (dialogue.kind == "" or fact.error or fact.status >= 400):  # as nearly always
+            return self._models[model_of(asked, answered if isinstance(answered, ModelAnswered) else None)]
         cls = asked.__class__
         first = second = state = ""
         if isinstance(asked, ModelAsked):
@@ -103,7 +114,7 @@ class DialogueWriter:
             first, second = fact.passage.agent, taker_of(fact.passage.upstream, fact.passage.host, told)
             state = told.state if told is not None else ""
         kind = ""
-        if not fact.error and fact.status < 400:
+        if not fact.error and fact.status < 400 and dialogue.kind != "":  # where the attempt went well, so did the exchange
             kind = error_type(fact, dialogue)
             if kind and of_fact(fact).row.verdict is not Verdict.ERROR:
                 kind = ""  # the agent's own doing, which leaves a SERVER span's status unset

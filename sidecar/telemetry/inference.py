@@ -44,7 +44,15 @@ _NONE: tuple[str, ...] = ()
 _OF_OPENAI = frozenset({"openai", "azure.ai.openai"})
 
 
-def totals(usage: Usage) -> tuple[int, int, int, int]:
+def totals(dialogue: Dialogue, usage: Usage) -> tuple[int, int, int, int]:
+    """Input, cache reads and cache writes in it, and output of the dialogue's usage: worked out once."""
+    found = dialogue.totals
+    if found is None:
+        found = dialogue.totals = sums(usage)
+    return found
+
+
+def sums(usage: Usage) -> tuple[int, int, int, int]:
     """Input, cache reads and cache writes in it, and output: the sums that `Usage` names, in one go."""
     read = usage.cache_read_tokens + usage.cache_read_audio_tokens + usage.cache_read_image_tokens + usage.cache_read_video_tokens
     written = usage.cache_write_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
@@ -138,7 +146,7 @@ class Inferences:
                 parts.append(self._first_chunk.seconds(dialogue.first_content_s))
             usage = answered.usage
             if usage is not None and cost is not None:
-                parts.append(self._spending(usage, cost.nano_usd if pricing < 3 else -1))
+                parts.append(self._spending(usage, totals(dialogue, usage), cost.nano_usd if pricing < 3 else -1))
                 if self._modalities:
                     parts += [key.number(count) for word, key in self._modalities if (count := getattr(usage, word))]
                 return parts
@@ -146,9 +154,9 @@ class Inferences:
             parts.append(self._dollars(cost.nano_usd))
         return parts
 
-    def _spending(self, usage: Usage, nano_usd: int) -> bytes:
+    def _spending(self, usage: Usage, summed: tuple[int, int, int, int], nano_usd: int) -> bytes:
         """Tokens and dollars; the latter are not known below 0."""
-        into, read, written, out = totals(usage)
+        into, read, written, out = summed
         thought = usage.reasoning_tokens
         try:
             numbers = [self._input.integer, into + PADDED[into >> 7], self._output.integer, out + PADDED[out >> 7]]

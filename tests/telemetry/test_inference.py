@@ -14,7 +14,7 @@ from sidecar.model.asked import ModelAsked
 from sidecar.model.cost import Cost, Pricing
 from sidecar.model.dialogue import Dialogue
 from sidecar.model.usage import Usage
-from sidecar.telemetry.inference import Inferences, model_of, totals
+from sidecar.telemetry.inference import Inferences, model_of, sums, totals
 from sidecar.telemetry.semconv import Semconv
 from tests.otlp_collector import attributes_of
 from tests.telemetry.dialogues import chat
@@ -37,7 +37,9 @@ def written(dialogue: Dialogue, edition: Semconv = Semconv.V1_41, kind: str = ""
 
 @given(USAGES)
 def test_totals_are_those_that_usage_names(usage: Usage) -> None:
-    assert totals(usage) == (usage.input_total, usage.cache_read_total, usage.cache_write_total, usage.output_total)
+    dialogue = chat(usage=usage)
+    assert totals(dialogue, usage) == sums(usage) == (usage.input_total, usage.cache_read_total, usage.cache_write_total, usage.output_total)
+    assert totals(dialogue, Usage()) == sums(usage)
 
 
 @given(USAGES, st.integers(0, 2**50), st.sampled_from(Pricing), st.sampled_from(Semconv))

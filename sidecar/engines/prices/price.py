@@ -41,9 +41,15 @@ CLASSES: dict[str, str] = {
 Everything that has a price per million, with the member of `Usage` that counts it; those that make `input_total` come first.
 """
 
-_INPUTS = 11
+INPUTS, TOKENS = 11, 16
+"""So many classes are input, and so many are tokens: those of the output follow."""
 _NAMES = tuple(CLASSES)
-_COUNTS = attrgetter(*CLASSES.values())
+
+_TEXT = tuple(map(_NAMES.index, ("input", "cache_read", "output", "reasoning")))
+assert _TEXT == (0, 1, INPUTS, INPUTS + 1)
+
+counts_of = attrgetter(*CLASSES.values())
+"""The counts of a usage in the order of `CLASSES`."""
 
 _NEIGHBOURS: dict[str, tuple[tuple[str, bool], ...]] = {
     "cache_read": (("input", False),),
@@ -75,13 +81,15 @@ class Rates:
     One number for each class of `CLASSES`, in nano-dollars per million.
 
     `doubts` names, by class, why a cost that needs this class is not exact (`no_cache_read_price`), "" where it is. `lacking`
-    marks the classes that nobody lent a price.
+    marks the classes that nobody lent a price. `text` are the rates of input, cache reads, output and reasoning, None where one
+    of them is in doubt.
     """
 
     per_million: tuple[int, ...]
     doubts: tuple[str, ...]
     lacking: tuple[bool, ...]
     has_doubts: bool
+    text: tuple[int, int, int, int] | None = None
 
     @classmethod
     def of(cls, prices: Mapping[str, int]) -> "Rates":
@@ -92,7 +100,9 @@ class Rates:
             rates.append(lent[0] if lent else 0)
             doubts.append("" if lent and lent[1] else f"no_{name}_price")
             lacking.append(lent is None)
-        return cls(tuple(rates), tuple(doubts), tuple(lacking), any(doubts))
+        is_sure = not any(doubts[place] for place in _TEXT)
+        a, b, c, d = (rates[place] for place in _TEXT)
+        return cls(tuple(rates), tuple(doubts), tuple(lacking), any(doubts), (a, b, c, d) if is_sure else None)
 
 
 def _lent(name: str, prices: Mapping[str, int]) -> tuple[int, bool] | None:
@@ -128,18 +138,23 @@ class Price:
     doubt: str = ""
     is_free: bool = False
 
-    def charge(self, usage: Usage) -> Charge:
-        """Sum up a usage; 1 µs."""
-        counts = _COUNTS(usage)
+    def charge(self, usage: Usage, counts: tuple[int, ...] = ()) -> Charge:
+        """Sum up a usage, of which `counts` are the counts where somebody has them already; 1 µs."""
+        counts = counts or counts_of(usage)
         rates = self.base
         if self.steps:
-            total = sum(counts[:_INPUTS])
+            total = sum(counts[:INPUTS])
             for above, higher in self.steps:
                 if total > above:
                     rates = higher
-        due = sum(map(mul, counts, rates.per_million))
+        into, cached, out, thought = counts[0], counts[1], counts[INPUTS], counts[INPUTS + 1]
+        if rates.text is not None and into + cached + out + thought == sum(counts):  # text in, text out, as nearly always
+            a, b, c, d = rates.text
+            due, has_doubts = into * a + cached * b + out * c + thought * d, False
+        else:
+            due, has_doubts = sum(map(mul, counts, rates.per_million)), rates.has_doubts
         why = self.doubt
-        if rates.has_doubts and (doubts := [*filter(None, compress(rates.doubts, counts))]):
+        if has_doubts and (doubts := [*filter(None, compress(rates.doubts, counts))]):
             if not due and not self._bills_otherwise(usage) and any(compress(rates.lacking, counts)):
                 return NO_PRICE
             why = why or doubts[0]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from sidecar.engines.prices.catalogue import Catalogue
 from sidecar.engines.prices.estimator import Estimator
 from sidecar.engines.prices.overlay import Overlay
-from sidecar.engines.prices.price import Price
+from sidecar.engines.prices.price import INPUTS, TOKENS, Price, counts_of
 from sidecar.engines.prices.service_tier import service_tier
 from sidecar.engines.prices.spec import PricesSpec
 from sidecar.model.answered import ModelAnswered
@@ -29,6 +29,7 @@ _MOST_KNOWN = 1024
 """Prices that are remembered, by what they were asked for; more only where somebody makes up names."""
 
 _LESSONS = 64
+_NO_COUNTS: tuple[int, ...] = ()
 
 MOST_TOKENS = 1 << 26
 """
@@ -110,14 +111,20 @@ class PriceList:
             return Cost(0, Pricing.UNPRICED, why=known.why)
         if known.price.is_free:
             return Cost(0, Pricing.EXACT, known.source, known.version, "free")
-        why = ""
+        why, counts = "", _NO_COUNTS
         if answered is None or usage is None or not _is_whole(answered):
             usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, _why(answered, status))
-        elif doubt := usage.doubt or _doubt(asked, answered, usage, request_bytes):
-            usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, doubt)
-        elif known.is_teaching():
-            self._learn(known, asked, answered, usage, request_bytes, answered_bytes)
-        nano_usd, doubt = known.price.charge(usage)
+        else:
+            counts = counts_of(usage)
+            into, out = sum(counts[:INPUTS]), sum(counts[INPUTS:TOKENS])
+            if not (0 < into <= MOST_TOKENS and 0 < out <= MOST_TOKENS) or usage.doubt:
+                why = usage.doubt or _doubt(asked, answered, usage, request_bytes)
+            if why:
+                usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, why)
+                counts = _NO_COUNTS
+            elif known.is_teaching():
+                self._learn(known, asked, answered, usage, request_bytes, answered_bytes)
+        nano_usd, doubt = known.price.charge(usage, counts)
         if nano_usd < 0:
             return Cost(0, Pricing.UNPRICED, why=doubt)
         why = why or doubt or known.why

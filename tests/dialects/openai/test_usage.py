@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.dialects.openai.usage import Details, Told, searches, usage
+from sidecar.dialects.openai.usage import Details, Told, _sorted, searches, usage
 from sidecar.model.usage import CONTRADICTION, NONSENSE, Usage
 
 
@@ -91,6 +91,41 @@ def test_whatever_is_told_no_count_is_negative_and_the_input_is_never_exceeded(t
     total = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
     if total is not None:
         assert found.input_total <= max(total, 0)
+
+
+_FEW = st.sampled_from([None, 0.0, 1.0, 3.0, 5.0, 8.0, 9.0, 0.5, 2.0**33])
+_SELDOM = st.sampled_from([None, None, None, None, None, None, 0.0, 2.0])
+
+
+def _told(totals: tuple[float | None, float | None], is_sum_told: bool, members: dict[str, float | None], parts: list[Details | None]) -> Told:
+    names = [name for name in Told.__struct_fields__ if name.endswith("details")]
+    told = Told(**(members | dict(zip(names, parts, strict=True))))  # type: ignore[arg-type]  # by name, each of its type
+    told.prompt_tokens, told.completion_tokens = totals
+    if is_sum_told:
+        told.total_tokens = (totals[0] or 0) + (totals[1] or 0)
+    return told
+
+
+@given(
+    st.tuples(_FEW, _FEW),
+    st.booleans(),
+    st.fixed_dictionaries({name: _SELDOM for name in Told.__struct_fields__ if not name.endswith("details")}),
+    st.lists(
+        st.none()
+        | st.builds(
+            Details, cached_tokens=_FEW, reasoning_tokens=_FEW, cache_read_input_tokens=_SELDOM, cache_write_tokens=_SELDOM,
+            audio_tokens=_SELDOM, image_tokens=_SELDOM,
+        ),
+        min_size=4,
+        max_size=4,
+    ),
+    st.sampled_from(["openai", "x_ai", "perplexity", "databricks"]),
+)  # fmt: skip
+def test_what_nearly_all_tell_is_sorted_as_everything_is(
+    totals: tuple[float | None, float | None], is_sum_told: bool, members: dict[str, float | None], parts: list[Details | None], provider: str
+) -> None:
+    told = _told(totals, is_sum_told, members, parts)
+    assert usage(told, provider) == _sorted(told, provider)
 
 
 def test_searches_are_those_told_or_those_counted() -> None:

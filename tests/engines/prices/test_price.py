@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,3 +107,16 @@ def test_a_fee_and_sound_by_the_hour_are_rounded_with_the_rest() -> None:
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 1e300])
 def test_absurd_seconds_cost_nothing_and_break_nothing(seconds: float) -> None:
     assert price_of(flat(input=1), per_hour=DOLLAR).charge(Usage(input_tokens=MILLION, billed_seconds=seconds))[0] == DOLLAR
+
+
+_SOME = st.sampled_from([0, 1, 999, 10**6])
+_LISTED = st.sets(st.sampled_from(["input", "cache_read", "output", "reasoning", "input_audio"]))
+
+
+@given(
+    st.builds(Usage, input_tokens=_SOME, cache_read_tokens=_SOME, output_tokens=_SOME, reasoning_tokens=_SOME, input_audio_tokens=_SOME),
+    _LISTED,
+)
+def test_a_call_of_nothing_but_text_costs_what_the_sum_over_all_classes_says(usage: Usage, listed: set[str]) -> None:
+    price = price_of({name: (1234 + len(name), ()) for name in listed})
+    assert price.charge(usage) == replace(price, base=replace(price.base, text=None)).charge(usage)
