@@ -88,10 +88,27 @@ class BodyEdit(Protocol):
         ...
 
 
+class ReadsWhole(Protocol):
+    """What some dialects can do beside the rest, because most answers are a short JSON text that comes at once."""
+
+    def whole(self, asked: Asked, status: int, content_type: str, body: bytes) -> Answered | None:
+        """
+        Read an answer that is not coded and came in one piece of at most 16 KiB: as its `reader` would, and faster.
+
+        None where a reader has to be asked. Never raises.
+        """
+        ...
+
+
 class Dialect(Protocol):
-    """The questions that a dialect answers; `name` is its module's."""
+    """
+    The questions that a dialect answers; `name` is its module's. It may also be one that `ReadsWhole`.
+
+    `is_about_models`: what is asked in it is asked of models, and so has a price, also where nobody could read it.
+    """
 
     name: str
+    is_about_models: bool
 
     def operation(self, heading: Heading) -> str:
         """

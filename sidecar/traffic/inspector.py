@@ -5,16 +5,18 @@ An inspector knows the dialect, what the head asks for, and what may be changed.
 """
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sidecar.dialects.dialect import Dialect, Heading, Unreadable
 from sidecar.dialects.recognition import AUTO, PLAIN, recognise
 from sidecar.dialects.well_known import is_card, is_certain
+from sidecar.model.answered import Answered
 from sidecar.model.asked import Asked, ModelAsked
 from sidecar.model.change import Change, Reroute
 from sidecar.model.content import Content
 from sidecar.model.facts import Mode
-from sidecar.traffic.coding import Undecodable, decoded, is_identity
+from sidecar.traffic.coding import Undecodable, decoded, is_identity, takes_identity
 from sidecar.traffic.copying import MOST_BYTES
 from sidecar.traffic.room import Room
 from sidecar.traffic.spec import RouteSpec
@@ -48,11 +50,12 @@ class Inspector:
 
     `most_bytes` bounds the body that is collected; `is_signed` forbids any change to it; `is_guess`: only a body can tell.
     `reroute` leads addresses in answers through the gateway. `keeps_content` and `tells_cost` are settings of the route.
+    `adds_usage`: whoever counts wants streams to tell their usage, and what that adds can be taken out for this client.
     """
 
     __slots__ = (
-        "_coding", "_operation", "dialect", "heading", "host", "is_guess", "is_signed", "keeps_content", "most_bytes", "pricer",
-        "reroute", "room", "spec", "tells_cost",
+        "_coding", "_operation", "adds_usage", "dialect", "heading", "host", "is_guess", "is_signed", "keeps_content",
+        "most_bytes", "pricer", "reads_whole", "reroute", "room", "spec", "tells_cost",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +63,7 @@ class Inspector:
         spec: RouteSpec, room: Room, reroute: Reroute | None = None,
     ) -> None:  # fmt: skip
         self.dialect = dialect
+        self.reads_whole: Callable[[Asked, int, str, bytes], Answered | None] | None = getattr(dialect, "whole", None)
         self.heading = heading
         self.host = heading.host
         self._operation = operation
@@ -72,6 +76,7 @@ class Inspector:
         self.spec = spec
         self.keeps_content = spec.content
         self.tells_cost = spec.usage_on == "sidecar"
+        self.adds_usage = spec.include_usage and self.tells_cost and takes_identity(fields.get("accept-encoding", ""))
         self.room = room
         self.reroute = reroute
 
@@ -97,7 +102,7 @@ class Inspector:
     def unread(self) -> Asked:
         """What is known of a request whose body nobody has read."""
         heading = self.heading
-        if self.dialect.name in _NO_MODELS:
+        if not self.dialect.is_about_models:
             return Asked(self.dialect.name, self._operation)
         return ModelAsked(self.dialect.name, self._operation, provider=heading.provider or self.dialect.name)
 
@@ -133,9 +138,6 @@ def _is_signed(heading: Heading) -> bool:
     fields = heading.fields
     schemes = [each.strip().partition(" ")[0].lower() for each in fields.get("authorization", "").split(",")]
     return schemes[0] not in _UNSIGNED or not _DIGESTS.isdisjoint(fields) or "x-amz-signature=" in heading.query.lower()
-
-
-_NO_MODELS = frozenset(("mcp", "a2a", PLAIN))
 
 
 def inspector_of(

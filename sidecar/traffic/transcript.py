@@ -61,9 +61,9 @@ class Transcript:
     """
 
     __slots__ = (
-        "_attempt", "_copy", "_decoder", "_first_content_at", "_inspector", "_is_late", "_now_ns", "_patience_ns", "_reader",
-        "_waiting", "_whole", "asked", "body", "edits", "is_framed", "is_sent", "last", "removal", "sent_bytes", "skipped",
-        "unread",
+        "_answered", "_attempt", "_copy", "_decoder", "_first_content_at", "_head", "_inspector", "_is_late", "_now_ns",
+        "_patience_ns", "_reader", "_waiting", "_whole", "asked", "body", "edits", "is_framed", "is_sent", "last",
+        "removal", "sent_bytes", "skipped", "unread",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,8 @@ class Transcript:
         self._patience_ns = _PATIENCE_NS
         self._first_content_at = self.sent_bytes = 0
         self.is_framed = self.is_sent = self._is_late = False
+        self._head: ResponseHead | None = None
+        self._answered: Answered | None = None
         self._reader: Reader | None = None
         self._whole: WholeBody[Answered] | None = None
         self._copy: CopyingReader | None = None
@@ -109,10 +111,21 @@ class Transcript:
     def answers(self, head: "ResponseHead") -> None:
         """The head of the answer has come: find who reads its body."""
         inspector = self._inspector
-        content_type, coding = head.media or (head.field(b"content-type"), head.field(b"content-encoding"))
+        content_type, coding = head.media or (_media_type(head), head.field(b"content-encoding"))
         is_coded = bool(coding) and not is_identity(coding)
         if self.removal is not None and (is_coded or content_type[:17].lower() != "text/event-stream"):
             self.removal = None  # an error, or something that nothing can be taken out of
+        if inspector.reads_whole is not None and not is_coded and not inspector.keeps_content:
+            self._head = head  # who reads is found when the first content comes: it may be the whole
+            return
+        self._find_reader(head, content_type)
+        if is_coded:
+            self._decoder = decoder_of(coding)
+            if self._decoder is None:
+                self._stop("unknown_coding")
+
+    def _find_reader(self, head: "ResponseHead", content_type: str) -> None:
+        inspector, self._head = self._inspector, None
         try:
             reader = inspector.dialect.reader(self.asked, head.status, content_type, Fields(head))
         except Exception:  # noqa: BLE001 - what a dialect makes of a head must not fail the call
@@ -124,10 +137,6 @@ class Transcript:
             self._whole = reader
             reader.space = inspector.room
         self._reader = self._copy or reader
-        if is_coded:
-            self._decoder = decoder_of(coding)
-            if self._decoder is None:
-                self._stop("unknown_coding")
 
     def feed(self, data: bytes) -> None:
         """
@@ -154,6 +163,8 @@ class Transcript:
         self._read(content_of(data) if self.is_framed else data)
 
     def _read(self, data: bytes) -> None:
+        if self._head is not None:
+            self._find_reader(self._head, _media_type(self._head))
         reader = self._reader
         if reader is None:
             return
@@ -212,6 +223,12 @@ class Transcript:
 
     def _end(self, data: bytes) -> None:
         """Read the last content of a body that came whole."""
+        head = self._head
+        if head is not None:
+            content_type, self._head = _media_type(head), None
+            if 0 < len(data) <= _CHEAP_BYTES and self._reads_whole(head.status, content_type, data):
+                return
+            self._find_reader(head, content_type)
         reader = self._reader
         if reader is None:
             return
@@ -231,6 +248,21 @@ class Transcript:
             return
         if not self._first_content_at and reader.answered.content_bytes:
             self._first_content_at = self._now_ns()
+
+    def _reads_whole(self, status: int, content_type: str, data: bytes) -> bool:
+        """Read an answer that came in one piece, where its dialect can do that; False where a reader has to."""
+        read = self._inspector.reads_whole
+        try:
+            answered = read(self.asked, status, content_type, data) if read is not None else None
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
+            return True
+        if answered is None:
+            return False
+        self._answered = answered
+        if answered.content_bytes:
+            self._first_content_at = self._now_ns()
+        return True
 
     def _failed(self) -> None:
         _log.exception("the dialect %s failed to read an answer", self._inspector.dialect.name)
@@ -255,8 +287,10 @@ class Transcript:
         whole = self._whole
         if whole is not None and whole.taken:
             whole.drop()
+        if self._head is not None:  # nothing has come behind it
+            self._find_reader(self._head, _media_type(self._head))
         reader, asked, inspector = self._reader, self.asked, self._inspector
-        answered = reader.answered if reader is not None else None
+        answered = reader.answered if reader is not None else self._answered
         unread = self.unread or ("unreadable" if answered is not None and answered.is_unreadable else "")
         if unread == "unreadable" and whole is not None and not whole.has_room:
             unread = "no_room"
@@ -293,6 +327,10 @@ class Transcript:
             asked, heard, host=self._inspector.host, at_ns=started_ns, request_bytes=attempt.sent_bytes,
             answered_bytes=decoder.decoded_bytes if decoder is not None else attempt.received_bytes, status=attempt.status,
         )  # fmt: skip
+
+
+def _media_type(head: "ResponseHead") -> str:
+    return head.media[0] if head.media is not None else head.field(b"content-type")
 
 
 class _Stopped:

@@ -21,11 +21,28 @@ from sidecar.dialects.openai.embeddings import EmbeddingsBody
 from sidecar.dialects.openai.ending import ending
 from sidecar.dialects.openai.errors import error
 from sidecar.dialects.openai.responses import ResponseAnswer, ResponseStream
+from sidecar.model.answered import Answered
 from sidecar.model.asked import Asked
 
-__all__ = ["content", "edit", "ending", "error", "name", "operation", "reader", "request", "takes_out"]
+__all__ = ["content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out", "whole"]
 
 name = "openai"
+is_about_models = True
+
+_CHATS = frozenset((CHAT, COMPLETIONS))
+
+
+def whole(asked: Asked, status: int, content_type: str, body: bytes) -> Answered | None:
+    """Read an answer of chat/completions, or completions, that came in one piece; None for others."""
+    if status >= 400 or content_type != "application/json" or not isinstance(asked, OpenAiAsked) or asked.endpoint not in _CHATS:
+        return None
+    answered = OpenAiAnswered()
+    answered.is_ended = True
+    try:
+        ChatBody(answered, asked.provider).take(body)
+    except (ValueError, RecursionError):
+        answered.is_unreadable = True
+    return answered
 
 
 def reader(asked: Asked, status: int, content_type: str, fields: Mapping[str, str]) -> Reader:
@@ -34,7 +51,7 @@ def reader(asked: Asked, status: int, content_type: str, fields: Mapping[str, st
     if status >= 400:
         return WholeBody(answered, partial(errors.read_body, answered, status=status), most_bytes=1 << 20)
     ours = asked if isinstance(asked, OpenAiAsked) else OpenAiAsked(asked.dialect, asked.operation, asked.streams)
-    if content_type == "application/json" and ours.endpoint in (CHAT, COMPLETIONS):
+    if content_type == "application/json" and ours.endpoint in _CHATS:
         return WholeBody(answered, ChatBody(answered, ours.provider).take)
     if "event-stream" in content_type.lower() or (not content_type and ours.streams):
         if ours.endpoint == RESPONSES:
