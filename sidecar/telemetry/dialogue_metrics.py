@@ -148,7 +148,9 @@ class DialogueMetrics:
         key = (asked.operation, asked.provider, asked.model, model, passage.host, passage.port, kind, asked.streams)
         series = self._inferences.get(key) or self._new_inference(key)
         took_s = max(fact.ended_ns - fact.started_ns, 0) / 1e9
-        _observe(series.durations, took_s)
+        for each in series.durations:  # _observe, without the call; and so below
+            each.counts[bisect_left(each.bounds, took_s)] += 1
+            each.sum += took_s
         if asked.streams and dialogue.first_content_s:
             _observe(series.firsts, dialogue.first_content_s)
             if answered is not None and 1 < answered.events <= MOST_CHUNKS:
@@ -157,8 +159,12 @@ class DialogueMetrics:
             usage = answered.usage if answered is not None else None
             if usage is not None:
                 into, _, _, out = totals(dialogue, usage)
-                _observe(series.input, float(into))
-                _observe(series.output, float(out))
+                for each in series.input:
+                    each.counts[bisect_left(each.bounds, into)] += 1
+                    each.sum += into
+                for each in series.output:
+                    each.counts[bisect_left(each.bounds, out)] += 1
+                    each.sum += out
             else:
                 _observe(series.untold, 0.0)
             if series.used is not None:

@@ -68,15 +68,16 @@ class DialogueWriter:
         self._tool_calls = ToolCalls()
         self._delegations = Delegations()
         self._words = Words()
-        self._models: Cache[str] = Cache(agents.model, limit=1024, most_bytes=4096, weight=len)
         self._servers: Cache[_ServerKey] = Cache(_server_block, limit=1024, most_bytes=4096, weight=texts)
 
     def client(self, fact: AttemptFinished, dialogue: Dialogue) -> bytes:
         """Name, attributes and status of the CLIENT span."""
-        kind = kind_of(fact, dialogue)
+        asked, answered, kind = dialogue.asked, dialogue.answered, kind_of(fact, dialogue)
+        is_plain = not kind and not dialogue.unread and not dialogue.edits and not dialogue.skipped and dialogue.content is None
+        if is_plain and isinstance(asked, ModelAsked) and isinstance(answered, ModelAnswered):
+            return b"".join(self._inferences.client(dialogue, asked, answered, ""))  # as nearly always
         if kind:
             kind = self._words(kind)
-        asked, answered = dialogue.asked, dialogue.answered
         if isinstance(asked, ModelAsked):
             heard = answered if isinstance(answered, ModelAnswered) else None
             parts = self._inferences.client(dialogue, asked, heard, kind)
@@ -101,8 +102,6 @@ class DialogueWriter:
     def server(self, fact: ExchangeFinished, dialogue: Dialogue) -> bytes:
         """Attributes of the SERVER span, and its status where HTTP's own rule (attributes.server_error_type) sets none."""
         asked, answered = dialogue.asked, dialogue.answered
-        if isinstance(asked, ModelAsked) and (dialogue.kind == "" or fact.error or fact.status >= 400):  # as nearly always
-            return self._models[model_of(asked, answered if isinstance(answered, ModelAnswered) else None)]
         cls = asked.__class__
         first = second = state = ""
         if isinstance(asked, ModelAsked):

@@ -159,6 +159,19 @@ class Inferences:
         into, read, written, out = summed
         thought = usage.reasoning_tokens
         try:
+            if not read and not written and nano_usd >= 0:  # as most are: the same, without a list
+                upper = nano_usd >> 14
+                if thought:
+                    return self._used_and_spent[4](
+                        self._input.integer, into + PADDED[into >> 7], self._output.integer, out + PADDED[out >> 7],
+                        self._reasoning.integer, thought + PADDED[thought >> 7], self._usd.double, nano_usd / NANO_USD,
+                        self._nano_head, _LOW14[nano_usd & 0x3FFF], upper + PADDED[upper >> 7],
+                    )  # fmt: skip
+                return self._used_and_spent[0](
+                    self._input.integer, into + PADDED[into >> 7], self._output.integer, out + PADDED[out >> 7],
+                    self._usd.double, nano_usd / NANO_USD, self._nano_head, _LOW14[nano_usd & 0x3FFF],
+                    upper + PADDED[upper >> 7],
+                )  # fmt: skip
             numbers = [self._input.integer, into + PADDED[into >> 7], self._output.integer, out + PADDED[out >> 7]]
             shape = 0
             if read:

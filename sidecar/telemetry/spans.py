@@ -9,7 +9,8 @@ each common span: so the opening begins with the length of the whole, and one pa
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
-from sidecar.model.asked import A2aAsked, Asked
+from sidecar.model.answered import ModelAnswered
+from sidecar.model.asked import A2aAsked, Asked, ModelAsked
 from sidecar.model.dialogue import Dialogue
 from sidecar.model.facts import AttemptFinished, ExchangeFinished, Mode, Purpose
 from sidecar.telemetry import agents
@@ -139,6 +140,18 @@ class SpanWriter:
         if fact.parent_id and fact.first_byte_s and not fact.tracestate:
             if type(fact) is ExchangeFinished:
                 if not fact.link and not fact.policy:
+                    if dialogue.kind == "" and (model := _model_of(dialogue)):
+                        opening = fact.passage.blocks.get(
+                            (self, fact.status, fact.error, fact.flags, model)
+                        ) or self._open_answered(fact, model)
+                        return (
+                            opening, _CHANGING.pack(
+                                fact.trace_id, b"\x12\x08", fact.span_id, b"\x22\x08", fact.parent_id,
+                                0x39, fact.started_ns, 0x41, fact.ended_ns, _FIRST_BYTE, fact.first_byte_s,
+                                _SENT, fact.request_bytes + PADDED[fact.request_bytes >> 7],
+                                _RECEIVED, fact.response_bytes + PADDED[fact.response_bytes >> 7],
+                            ),
+                        )  # fmt: skip
                     opening = fact.passage.blocks.get(
                         (self, fact.status, fact.error, fact.flags)
                     ) or self._open_server(fact)
@@ -174,10 +187,13 @@ class SpanWriter:
         """A serialized Span; ids are taken as they are, so they have to be 16 and 8 bytes long, as facts promise."""
         blocks, dialogue, meaning, more = fact.passage.blocks, fact.dialogue, b"", b""
         if type(fact) is ExchangeFinished:
-            opening = blocks.get((self, fact.status, fact.error, fact.flags)) or self._open_server(fact)
             sent, received = fact.request_bytes, fact.response_bytes
-            if dialogue is not None:
-                meaning = self._dialogues.server(fact, dialogue)
+            if dialogue is not None and dialogue.kind == "" and (model := _model_of(dialogue)):
+                opening = blocks.get((self, fact.status, fact.error, fact.flags, model)) or self._open_answered(fact, model)
+            else:
+                opening = blocks.get((self, fact.status, fact.error, fact.flags)) or self._open_server(fact)
+                if dialogue is not None:
+                    meaning = self._dialogues.server(fact, dialogue)
             if fact.link:
                 more = link(fact.link)
             if fact.policy:
@@ -211,6 +227,14 @@ class SpanWriter:
         ]  # fmt: skip
         opening = _opening(block, self._tasks[passage.task, passage.trust], fact.flags & 0xFF | _PARENT_REMOTE)
         return _kept(passage.blocks, (self, fact.status, fact.error, fact.flags), opening)
+
+    def _open_answered(self, fact: ExchangeFinished, model: str) -> bytes:
+        """The opening of a SERVER span whose call went well, with the model that answered: it says all that there is to say."""
+        opening = self._open_server(fact)
+        block = opening[_BLOCK_AT:_FLAGS_AT] + agents.model(model) + opening[_FLAGS_AT:]
+        length = len(block) + _CHANGING.size
+        opening = _span_tag(length) + block
+        return _kept(fact.passage.blocks, (self, fact.status, fact.error, fact.flags, model), opening)
 
     def _open_client(self, fact: AttemptFinished) -> bytes:
         passage = fact.passage
@@ -276,6 +300,14 @@ def _stdio_server(key: _ServerKey) -> bytes:
             http.outcome(http.server_error_type(status, error), error), agents.policy_check(error),
         )
     )  # fmt: skip
+
+
+def _model_of(dialogue: Dialogue) -> str:
+    """The model that answered a call to one, or was asked for; "" for other calls."""
+    asked, answered = dialogue.asked, dialogue.answered
+    if not isinstance(asked, ModelAsked):
+        return ""
+    return (answered.model if isinstance(answered, ModelAnswered) else "") or asked.model
 
 
 def _understood_block(key: _ClientKey) -> bytes:

@@ -14,7 +14,7 @@ from sidecar.dialects.dialect import Reader
 from sidecar.dialects.openai import errors
 from sidecar.dialects.openai.answered import OpenAiAnswered
 from sidecar.dialects.openai.asked import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, OpenAiAsked, operation, request
-from sidecar.dialects.openai.chat import ChatBody, ChatStream
+from sidecar.dialects.openai.chat import ChatBody, ChatStream, take
 from sidecar.dialects.openai.content import content
 from sidecar.dialects.openai.edits import edit, takes_out
 from sidecar.dialects.openai.embeddings import EmbeddingsBody
@@ -24,7 +24,9 @@ from sidecar.dialects.openai.responses import ResponseAnswer, ResponseStream
 from sidecar.model.answered import Answered
 from sidecar.model.asked import Asked
 
-__all__ = ["content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out", "whole"]
+__all__ = [
+    "content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out", "whole",
+]  # fmt: skip
 
 name = "openai"
 is_about_models = True
@@ -39,7 +41,7 @@ def whole(asked: Asked, status: int, content_type: str, body: bytes) -> Answered
     answered = OpenAiAnswered()
     answered.is_ended = True
     try:
-        ChatBody(answered, asked.provider).take(body)
+        take(body, answered, asked.provider)
     except (ValueError, RecursionError):
         answered.is_unreadable = True
     return answered

@@ -165,30 +165,45 @@ class ChatBody(ChatAnswer):
 
     def take(self, body: bytes) -> None:
         """Read the whole answer; raises `Unreadable`."""
-        chunk = _CHUNK.decode(body)
-        choices = chunk.choices
-        if (
-            not choices
-            or len(choices) > 1
-            or (said := choices[0].message) is None
-            or said.tool_calls
-            or said.function_call is not None
-            or not _is_usual(chunk, choices[0])
-        ):
-            self.understand(chunk)
-            self.settle()
-            return
-        # One choice that calls nothing, as nearly always: the same without looking for all that is not there.
-        answered, reason = self.answered, choices[0].finish_reason
-        answered.id, answered.model = (chunk.id or "")[:LONGEST], (chunk.model or "")[:LONGEST]
-        answered.service_tier = (chunk.service_tier or "")[:LONGEST]
+        take(body, self.answered, self._provider)
+
+
+def take(body: bytes, answered: OpenAiAnswered, provider: str) -> None:
+    """Read an answer that is not streamed, all of it; raises `Unreadable`."""
+    chunk = _CHUNK.decode(body)
+    choices = chunk.choices
+    if (
+        not choices
+        or len(choices) > 1
+        or (said := choices[0].message) is None
+        or said.tool_calls
+        or said.function_call is not None
+        or not _is_usual(chunk, choices[0])
+    ):
+        answer = ChatBody(answered, provider)
+        answer.understand(chunk)
+        answer.settle()
+        return
+    # One choice that calls nothing, as nearly always: the same without looking for all that is not there.
+    choice, content = choices[0], said.content
+    reason = choice.finish_reason
+    answered.id, answered.model = (chunk.id or "")[:LONGEST], (chunk.model or "")[:LONGEST]
+    if chunk.service_tier:
+        answered.service_tier = chunk.service_tier[:LONGEST]
+    if chunk.created is not None:
         answered.created = count(chunk.created)
-        answered.finished[choices[0].index or 0] = reason = reason[:LONGEST] if reason else ""
-        if reason:
-            answered.finish_reasons.append(reason)
+    if reason:
+        answered.finished[choice.index or 0] = reason = reason[:LONGEST]
+        answered.finish_reasons.append(reason)
+    else:
+        answered.finished[choice.index or 0] = ""
+    thinks = said.reasoning_content or said.reasoning
+    if type(content) is str and content.isascii() and not (thinks or said.refusal or said.audio):
+        answered.content_bytes = len(content)
+    else:
         answered.content_bytes = _said_bytes(said)
-        if chunk.usage is not None:
-            answered.usage = usage(chunk.usage, self._provider)
+    if chunk.usage is not None:
+        answered.usage = usage(chunk.usage, provider)
 
 
 class ChatStream:
