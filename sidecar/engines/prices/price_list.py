@@ -30,6 +30,7 @@ _MOST_KNOWN = 1024
 
 _LESSONS = 64
 _NO_COUNTS: tuple[int, ...] = ()
+_EXACT, _ESTIMATED = Pricing.EXACT, Pricing.ESTIMATED  # to look a member up in its enum is a call
 
 MOST_TOKENS = 1 << 26
 """
@@ -103,7 +104,7 @@ class PriceList:
         What has no answer, or an error for one, is billed by nobody, with the exceptions in `_BILLS_SOME_ERRORS`: it is exactly
         nothing. Where an answer may yet have been in the making, the input is estimated.
         """
-        usage = answered.usage if answered is not None else None
+        usage = None if answered is None else answered.usage
         if usage is None and _is_nothing(answered, request_bytes, status) and not self._may_bill(asked, host, status):
             return Cost(0, Pricing.EXACT, why="not_billed" if request_bytes else "nothing_sent")
         known = self._known_price(asked, answered, host, at_ns)
@@ -112,7 +113,7 @@ class PriceList:
         if known.price.is_free:
             return Cost(0, Pricing.EXACT, known.source, known.version, "free")
         why, counts = "", _NO_COUNTS
-        if answered is None or usage is None or not _is_whole(answered):
+        if usage is None or answered is None or not _is_whole(answered):
             usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, _why(answered, status))
         else:
             counts = counts_of(usage)
@@ -128,7 +129,7 @@ class PriceList:
         if nano_usd < 0:
             return Cost(0, Pricing.UNPRICED, why=doubt)
         why = why or doubt or known.why
-        return Cost(nano_usd, Pricing.ESTIMATED if why else Pricing.EXACT, known.source, known.version, why)
+        return Cost(nano_usd, _ESTIMATED if why else _EXACT, known.source, known.version, why)
 
     # which price
 
