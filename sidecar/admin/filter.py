@@ -6,6 +6,8 @@ from typing import Protocol
 from urllib.parse import parse_qsl
 
 from sidecar.admin.refusals import AdminRefused
+from sidecar.model.dialogue import Dialogue
+from sidecar.model.judgement import judge
 
 MOST = 512
 _NAMES = ("limit", "agent", "route", "status", "state")
@@ -18,6 +20,7 @@ class Seen(Protocol):
 
     status: int
     error: str
+    dialogue: Dialogue | None
 
     @property
     def agent(self) -> str: ...
@@ -28,7 +31,10 @@ class Seen(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """`status` is `200`, `4xx`, `0` (nothing was answered) or `error` (one of the sidecar's, or from 400 on); "" is any."""
+    """
+    `status` is `200`, `4xx`, `0` (nothing was answered) or `error` (something went wrong, whoever's doing it was, and also where
+    only the answer itself says so); "" is any.
+    """
 
     limit: int
     agent: str = ""
@@ -65,6 +71,6 @@ class Filter:
         if not self.status:
             return True
         if self.status == "error":
-            return bool(seen.error) or seen.status >= 400
+            return bool(judge(seen.status, seen.error, seen.dialogue).kind)
         text = str(seen.status)
         return text == self.status or (self.status.endswith("xx") and len(text) == 3 and text[0] == self.status[0])

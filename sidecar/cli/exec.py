@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from sidecar.model.authority import bracketed
 from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.model.facts import CommandFinished, ExchangeFinished, Mode
+from sidecar.model.judgement import UNKNOWN, of_fact
 from sidecar.model.trace import RANDOM, SAMPLED, format_traceparent, new_span_id, new_trace_id, parse_traceparent
 from sidecar.terminal.around import SIDECAR_FAILED, Around, say
 from sidecar.terminal.calls import Calls
@@ -159,10 +160,11 @@ class Wrapped(Around):
         )  # fmt: skip
 
     def _count(self, fact: ExchangeFinished) -> None:
+        judged = of_fact(fact)
         self._calls.add(
             _destination(fact),
             (fact.ended_ns - fact.started_ns) / 1e9,
-            failed=fact.status >= 400 or fact.error not in _NO_ERRORS,
+            failed=judged.kind not in _NO_ERRORS and judged.row is not UNKNOWN,
             sent_bytes=fact.request_bytes,
             received_bytes=fact.response_bytes,
         )

@@ -16,6 +16,7 @@ from sidecar.model.content import Content
 from sidecar.model.errors import Refused
 
 name = "a2a_grpc"
+is_about_models = False
 
 SERVICES = {"/lf.a2a.v1.A2AService/": "1.0", "/a2a.v1.A2AService/": "0.3"}
 """Prefixes of the paths that are read here, and the version that each speaks."""

@@ -21,6 +21,7 @@ class Either:
         self._guesses = guesses
         self._by_name = {dialect.name: dialect for dialect, _ in guesses}
         self.name = guesses[0][0].name
+        self.is_about_models = all(dialect.is_about_models for dialect, _ in guesses)
 
     def operation(self, heading: Heading) -> str:
         """Return what the first of them makes of the head."""

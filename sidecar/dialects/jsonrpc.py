@@ -11,6 +11,7 @@ nested deeper than the decoder goes, raises `Unreadable`.
 Source: https://www.jsonrpc.org/specification; batches are part of MCP 2025-03-26 only, and never were of A2A.
 """
 
+import re
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.dialects.dialect import Unreadable
-from sidecar.dialects.lenient import is_crowded
+from sidecar.dialects.lenient import LONG_BYTES, MOST_SECOND_TRY_BYTES, is_crowded, is_object
 from sidecar.dialects.unfinished import finished
 from sidecar.model.errors import Refused
 
@@ -43,6 +44,8 @@ _LONGEST_KEY = 8 * 1024  # bytes; a longer id is nobody's
 NOTHING = Raw(b"")
 """A member that is not there."""
 
+_HEAD_BYTES = 4096
+_PARAMS = re.compile(rb'"params"[ \t\r\n]*:[ \t\r\n]*\{')
 _ESCAPE_BYTES = 6
 _PER_CHARACTER = 2 * _ESCAPE_BYTES  # bytes, at most: one for each half of a pair
 _WHITE = b" \t\r\n"
@@ -88,6 +91,26 @@ _error = msgspec.json.Decoder(_Error)
 _encode = msgspec.json.Encoder().encode
 
 
+def is_as_usual(body: bytes) -> bool:
+    """
+    Whether a body looks like one message with an object as its parameters, which one typed decode reads.
+
+    Asked for the sake of long ones only: a text of many megabytes in the place of an object would be decoded before anybody said
+    that it is none. Raises `Unreadable` for what is too crowded to be read at all.
+    """
+    if len(body) <= LONG_BYTES:
+        return True
+    if is_crowded(body):
+        raise Unreadable("more lists and objects than anybody means")
+    return is_object(body) and _PARAMS.search(body, 0, _HEAD_BYTES) is not None
+
+
+def check_again(body: bytes) -> None:
+    """Raise `Unreadable` for a body that did not fit, and is too long to be read a second time."""
+    if len(body) > MOST_SECOND_TRY_BYTES:
+        raise Unreadable("too much to be read again, member by member")
+
+
 def described(body: bytes) -> tuple[Message, int]:
     """
     Return the message that a body is about and how many messages it holds; of a batch it is the first request, else the first.
@@ -109,7 +132,7 @@ def messages(body: bytes) -> list[Message]:
     try:
         if body[:1] == b"{":
             return [_one(body)]
-        begin = body.lstrip(_WHITE)[:1]
+        begin = body[:_HEAD_BYTES].lstrip(_WHITE)[:1]
         if begin == b"{":
             return [_one(body)]
         if begin != b"[":  # a long text would be decoded before anybody said that it is no object

@@ -40,7 +40,9 @@ _MOST_COMMAS = 150_000  # of a list above 256 KiB in the second try: as many ite
 
 _NOTHING = msgspec.Raw()
 _MARK = b"\xef\xbb\xbf"  # of byte order
-_CROWD_BYTES, _MOST_PARTS, _MOST_NUMBERS = 4 << 20, 1_000_000, 4_000_000
+_CROWD_BYTES = 2 << 20
+_MOST_NAMES, _MOST_VALUES = 500_000, 4_000_000  # a name that is looked for costs some 50 ns, anything else some 5
+_HEAD_BYTES = 4096
 _SAMPLES, _SAMPLE_BYTES = 128, 512
 _MOST_LEVELS = 8  # of the tolerant second try: each one reads what stands below it once more
 _MOST_ITEMS = 1024  # of a list in the second try
@@ -69,7 +71,8 @@ def is_crowded(data: bytes) -> bool:
     """
     Whether a request of many megabytes is made of so many members, lists or numbers that even to leap over them takes too long.
 
-    Told by samples, taken where their sender cannot foresee it.
+    Told by samples, taken where their sender cannot foresee it. JSON, or program text, within a text has colons and brackets too,
+    but its quotes are escaped.
     """
     if len(data) <= _CROWD_BYTES:
         return False
@@ -77,8 +80,19 @@ def is_crowded(data: bytes) -> bool:
     first = hash(data[: 4 * _SAMPLE_BYTES]) % (step - _SAMPLE_BYTES)
     sample = b"".join([data[at : at + _SAMPLE_BYTES] for at in range(first, len(data), step)])
     share = len(data) / len(sample)
-    parts = sample.count(b":") + sample.count(b"[") + sample.count(b"{")
-    return parts * share > _MOST_PARTS or sample.count(b",") * share > _MOST_NUMBERS
+    quotes = sample.count(b'"') - sample.count(b'\\"')
+    names = min(sample.count(b":"), quotes // 2)
+    values = sample.count(b",") + sample.count(b"[") + sample.count(b"{")
+    return names * share > _MOST_NAMES or values * share > _MOST_VALUES
+
+
+def is_object(data: bytes) -> bool:
+    """Whether JSON begins like an object: of a long text that is none a decoder says so when it has read all of it."""
+    return _begins(data, b"{")
+
+
+def _begins(data: bytes, sign: bytes) -> bool:
+    return data[:1] == sign or data[:_HEAD_BYTES].removeprefix(_MARK).lstrip()[:1] == sign
 
 
 def least(value: float, total: int) -> int:
@@ -104,10 +118,11 @@ def raw_size(raw: msgspec.Raw) -> int:
 class Lenient(Generic[T]):
     """Decodes JSON into one kind of msgspec Struct, all of whose members have defaults."""
 
-    __slots__ = ("_decode", "_kind")
+    __slots__ = ("_begins", "_decode", "_kind")
 
     def __init__(self, kind: type[T]) -> None:
         self._kind = kind
+        self._begins = b"[" if get_origin(kind) is list else b"{"
         self._decode = msgspec.json.Decoder(kind).decode
 
     def decode(self, data: bytes, most_bytes: int = MOST_SECOND_TRY_BYTES) -> T:
@@ -135,8 +150,8 @@ class Lenient(Generic[T]):
     def _skimmed(self, data: bytes) -> tuple[T, bool]:
         """One pass that takes no wrong type for an error; then the members that are short."""
         kind: Any = self._kind
-        if is_crowded(data):
-            raise Unreadable("more lists and objects than anybody means")
+        if is_crowded(data) or not is_object(data):
+            raise Unreadable("no object, or more lists and objects than anybody means")
         try:
             members = _members(data[3:] if data[:3] == _MARK else data, kind)
         except _BROKEN:
@@ -159,6 +174,8 @@ class Lenient(Generic[T]):
     def _second_try(self, data: bytes, most_bytes: int = MOST_SECOND_TRY_BYTES) -> T:
         if len(data) > most_bytes:
             raise Unreadable("too much to be read again, member by member")
+        if not _begins(data, self._begins):  # lines of a byte each are not worth more than that
+            raise Unreadable("no JSON object")
         try:
             data = data.decode("utf-8", "replace").encode()  # costs little where all is well
             found = _fit(data, self._kind, _MOST_LEVELS)

@@ -28,6 +28,7 @@ from sidecar.model.errors import Refused
 from sidecar.model.usage import Usage
 
 name = "ollama"
+is_about_models = True
 
 MOST_ARGUMENTS = 1 << 16
 """Bytes of one tool call's arguments that are kept."""

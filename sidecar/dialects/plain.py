@@ -14,6 +14,7 @@ from sidecar.model.content import Content
 from sidecar.model.errors import Refused
 
 name = "plain"
+is_about_models = False
 
 CONTENT_TYPE = "application/json"
 

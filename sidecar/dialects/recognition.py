@@ -23,7 +23,7 @@ Who is asked, one after the other; those that know a request by more than its pa
 for theirs.
 """
 
-_QUESTIONS = tuple(question for question in vars(Dialect) if not question.startswith("_"))
+_QUESTIONS = (*Dialect.__annotations__, *(question for question in vars(Dialect) if not question.startswith("_")))
 
 _GUESSES = {"mcp": "maybe", "a2a": "message"}
 """The operation that a head alone gives to what may be a message of this dialect."""

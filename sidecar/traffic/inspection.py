@@ -118,15 +118,15 @@ class Inspection:
 
     def _change_for(self, exchange: Exchange, attempt: Attempt, transcript: Transcript) -> None:
         """Make the changes that the sidecar itself wants, as far as the route lets it."""
-        asked, spec = self.asked, self._inspector.spec
+        asked, inspector = self.asked, self._inspector
         if isinstance(asked, ModelAsked):
-            if asked.streams and not asked.tells_usage and spec.include_usage and not transcript.change(_INCLUDE_USAGE):
-                transcript.removal = self._inspector.dialect.takes_out(asked, _INCLUDE_USAGE)
+            if asked.streams and not asked.tells_usage and inspector.adds_usage and not transcript.change(_INCLUDE_USAGE):
+                transcript.removal = inspector.dialect.takes_out(asked, _INCLUDE_USAGE)
         elif isinstance(asked, McpAsked) and asked.is_standing and not asked.id:
-            reroute = self._inspector.reroute
+            reroute = inspector.reroute
             if reroute is not None:
-                transcript.removal = self._inspector.dialect.takes_out(asked, reroute)
-        elif isinstance(asked, McpAsked) and asked.id and spec.trace_in_meta and asked.operation != "response":
+                transcript.removal = inspector.dialect.takes_out(asked, reroute)
+        elif isinstance(asked, McpAsked) and asked.id and inspector.spec.trace_in_meta and asked.operation != "response":
             traceparent = format_traceparent(exchange.trace_id, attempt.span_id, exchange.flags)
             transcript.change(Meta(traceparent, exchange.tracestate))
 

@@ -1,12 +1,13 @@
 """Query strings: what they may say, and what they then let through."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from sidecar.admin.filter import MOST, Filter
 from sidecar.admin.refusals import AdminRefused
-from tests.admin.seen import exchange_finished
+from sidecar.model.answered import ModelAnswered
+from sidecar.model.asked import ModelAsked
+from sidecar.model.dialogue import Dialogue
+from tests.admin.seen import exchange_finished, exchange_in_flight
 
 
 def test_an_empty_query_is_everything_up_to_the_default() -> None:
@@ -52,4 +53,18 @@ def test_the_limit_may_be_nothing_and_all() -> None:
 def test_a_filter_lets_through_what_was_asked_for(query: str, status: int, error: str, matches: bool) -> None:
     wanted = Filter.read(query, limit=100)
     assert wanted.matches(exchange_finished(status=status, error=error)) is matches
-    assert wanted.matches(SimpleNamespace(agent="bot", route="openai", status=status, error=error)) is matches
+    assert wanted.matches(exchange_in_flight(status=status, error=error)) is matches
+
+
+@pytest.mark.parametrize(
+    ("answered", "matches"),
+    [
+        (ModelAnswered(is_ended=True), False), (ModelAnswered(error_type="server_error", is_ended=True), True),
+        (ModelAnswered(content_bytes=5), True), (None, False),
+    ],
+    ids=["well", "an error in the answer", "no end", "no answer yet"],
+)  # fmt: skip
+def test_a_good_status_is_an_error_where_the_answer_is_one(answered: ModelAnswered | None, matches: bool) -> None:
+    said = Dialogue(ModelAsked("openai", "chat", streams=True), answered)
+    assert Filter.read("status=error", limit=100).matches(exchange_finished(dialogue=said)) is matches
+    assert Filter.read("status=2xx", limit=100).matches(exchange_finished(dialogue=said))

@@ -144,3 +144,14 @@ async def test_endpoints_that_do_not_end_by_themselves_are_ended(monkeypatch: py
     async with demo._endpoints([], ""):
         pass
     assert started[0].returncode == -signal.SIGKILL
+
+
+def test_a_call_with_a_good_status_is_an_error_where_its_span_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from sidecar.demo.backend import Span
+    from sidecar.terminal.screen import Screen
+
+    said: dict[str, Any] = {"server.address": "h", "server.port": 80, "http.response.status_code": 200}
+    failed = Span(b"t", b"s", b"", "SERVER", "POST", 0, 1, failed=True, attributes={**said, "error.type": "server_error"})
+    well = Span(b"t", b"u", b"", "SERVER", "POST", 0, 1, failed=False, attributes=said)
+    assert demo._show([failed, well], Screen()) == 1
+    assert "2 calls to 1 destination, 1 error," in capsys.readouterr().out

@@ -20,6 +20,9 @@ from aiohttp import web
 from sidecar.cli import exec as command
 from sidecar.config import parse
 from sidecar.demo.backend import Backend
+from sidecar.model.answered import McpAnswered, ModelAnswered
+from sidecar.model.asked import McpAsked, ModelAsked
+from sidecar.model.dialogue import Dialogue
 from sidecar.model.errors import ConfigInvalid
 from sidecar.model.facts import Mode
 from sidecar.runtime.runtime import Runtime
@@ -618,9 +621,13 @@ def test_a_call_is_told_under_its_destination(changes: dict[str, Any], name: str
     [
         ({}, 0), ({"status": 404}, 1), ({"status": 0, "error": "client_gone"}, 0), ({"status": 200, "error": "upstream_cut"}, 1),
         ({"status": 502, "error": "connect_failed"}, 1),
+        ({"dialogue": Dialogue(ModelAsked("openai", "chat"), ModelAnswered(is_ended=True))}, 0),
+        ({"dialogue": Dialogue(ModelAsked("openai", "chat"), ModelAnswered(error_type="server_error", is_ended=True))}, 1),
+        ({"dialogue": Dialogue(McpAsked("mcp", "tools/call"), McpAnswered(is_tool_error=True, is_ended=True))}, 1),
+        ({"dialogue": Dialogue(McpAsked("mcp", "listen", is_standing=True), McpAnswered()), "error": "idle_timeout"}, 0),
     ],
 )  # fmt: skip
-def test_whoever_hangs_up_has_what_it_wanted(changes: dict[str, Any], errors: int) -> None:
+def test_whoever_hangs_up_has_what_it_wanted_and_an_answer_may_say_that_it_failed(changes: dict[str, Any], errors: int) -> None:
     loop = asyncio.new_event_loop()
     one = command.Wrapped(["true"], None, {}, loop)
     loop.close()

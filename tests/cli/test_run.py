@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -265,6 +266,31 @@ async def test_a_reload_that_fails_inside_is_told_and_survived(caplog: pytest.Lo
     running = Running(parse("", environ={}), lambda: parse("", environ={}), None)
     await running._reload(Asked(TimeoutError("too long")), "SIGHUP")  # type: ignore[arg-type]  # only this much of an app
     assert "the config could not be read again: TimeoutError: too long" in caplog.text
+
+
+class Starting:
+    """An app that notes when it is ready and that is then asked to stop."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+        self.endpoints: dict[str, Any] = {}
+        self.config = parse("", environ={})
+
+    async def ready(self) -> None:
+        await asyncio.sleep(0)
+        self.told.append("ready")
+
+    async def asked_to_stop(self) -> str:
+        self.told.append("asked")
+        return "an operator"
+
+
+async def test_what_is_loaded_is_kept_from_the_garbage_collector_once_everything_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gc, "freeze", lambda: told.append("frozen"))
+    running = Running(parse("", environ={}), lambda: parse("", environ={}), None)
+    await running._work(Starting(told))  # type: ignore[arg-type]  # only this much of an app
+    assert told == ["ready", "frozen", "asked"]
 
 
 def test_the_second_signal_leaves_without_a_word_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:

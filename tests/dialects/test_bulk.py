@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.dialects.bulk import LONG_BYTES, LongAsked, bulk_in, bulk_of, shortened, weighed
-from sidecar.dialects.dialect import Clamp, Heading, Unreadable
+from sidecar.dialects.dialect import Clamp, Heading, IncludeUsage, Unreadable
 from sidecar.dialects.recognition import dialect_named
 from sidecar.dialects.splice import places, put
 from sidecar.model.asked import ModelAsked
@@ -76,6 +76,13 @@ def test_wrong_lengths_never_change_the_wrong_place(said: dict[str, Any], length
 
 
 CLAMPED = [
+    ("openai", "/v1/chat/completions", {"max_tokens": 100, "model": "m", "messages": [LONG]}, {"max_tokens": 5}),
+    ("openai", "/v1/chat/completions", {"max_tokens": 100, "max_completion_tokens": 2, "messages": [LONG], "tools": [LONG]}, {"max_tokens": 5}),
+    ("openai", "/v1/chat/completions", {"max_tokens": 100, "messages": [LONG], "max_completion_tokens": 2000}, {"max_tokens": 5, "max_completion_tokens": 5}),
+    ("openai", "/v1/chat/completions", {"model": "m", "messages": [LONG]}, {"max_completion_tokens": 5}),
+    ("openai", "/v1/responses", {"max_output_tokens": 100, "input": [LONG]}, {"max_output_tokens": 5}),
+    ("openai", "/v1/responses", {"max_output_tokens": None, "input": [LONG], "model": "m"}, {"max_output_tokens": 5}),
+    ("openai", "/v1/completions", {"max_tokens": 100, "prompt": LONG, "max_completion_tokens": 9}, {"max_tokens": 5}),
     ("anthropic", "/v1/messages", {"max_tokens": 100, "messages": [LONG], "model": "m"}, {"max_tokens": 5}),
     ("anthropic", "/v1/messages", {"messages": [LONG], "model": "m"}, {"max_tokens": 5}),
     ("gemini", "/v1beta/models/g:generateContent", {"generation_config": {"max_output_tokens": 9}, "contents": [LONG]}, {"generation_config": {"max_output_tokens": 5}}),
@@ -98,3 +105,13 @@ def test_every_dialect_finds_its_bound_in_a_long_body(
     body = b"{" + behind + json.dumps(said).encode()[1:]
     asked = dialect.request(dialect.operation(heading), heading, body)
     assert json.loads(dialect.edit(asked, body, Clamp(5))) == {**json.loads(body), **changed}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_very_long_request_is_asked_for_its_usage_wherever_its_options_stand(path: str) -> None:
+    dialect, heading = dialect_named("openai"), Heading("POST", path)
+    said = {"stream_options": {"x": 1}, "stream": True, "messages" if "chat" in path else "prompt": LONG * 110}
+    body = json.dumps(said).encode()
+    assert len(body) > 7_000_000
+    changed = dialect.edit(dialect.request(dialect.operation(heading), heading, body), body, IncludeUsage())
+    assert json.loads(changed) == {**said, "stream_options": {"x": 1, "include_usage": True}}

@@ -15,12 +15,14 @@ from sidecar.model.content import Content
 from sidecar.model.errors import CODES, Refused
 
 QUESTIONS = [name for name in vars(Dialect) if not name.startswith("_")]
+OF_MODELS = {"anthropic", "gemini", "bedrock", "openai", "cohere", "ollama"}
 
 
 @pytest.mark.parametrize("name", [*IN_ORDER, PLAIN])
 def test_a_dialect_has_every_function_of_the_contract(name: str) -> None:
     module = dialect_named(name)
     assert module.name == name
+    assert module.is_about_models is (name in OF_MODELS)
     for question in QUESTIONS:
         theirs = inspect.signature(getattr(module, question)).parameters
         ours = [each for each in inspect.signature(getattr(Dialect, question)).parameters if each != "self"]

@@ -13,9 +13,11 @@ from sidecar.dialects.jsonrpc import (
     SIDECAR_ERROR,
     Kind,
     Message,
+    check_again,
     described,
     failed,
     has_id,
+    is_as_usual,
     is_text,
     key,
     messages,
@@ -23,6 +25,7 @@ from sidecar.dialects.jsonrpc import (
     text,
     told,
 )
+from sidecar.dialects.lenient import LONG_BYTES, MOST_SECOND_TRY_BYTES
 from sidecar.model.errors import CODES, Refused
 
 JSON = st.recursive(
@@ -193,6 +196,37 @@ def test_an_id_of_megabytes_is_none() -> None:
     assert key(b'"' + b"a" * 10_000 + b'"') is None
     assert key(b"1" * 10_000) is None
     assert key(b"[1]") is None
+
+
+LONG_PARAMS = b'{"x":"' + b"x" * LONG_BYTES + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "is_so"),
+    [
+        (b'{"method":"m","params":"text"}', True),
+        (b'{"id":1,"method":"m","params":%b}' % LONG_PARAMS, True),
+        (b' {"id":1,"params" :\n%b}' % LONG_PARAMS, True),
+        (b'{"id":1,"method":"m","params":[%b]}' % LONG_PARAMS, False),
+        (b'{"id":1,"method":"m","params":"%b"}' % (b"x" * LONG_BYTES), False),
+        (b'{"id":1,"result":%b}' % LONG_PARAMS, False),
+        (b'[{"params":%b}]' % LONG_PARAMS, False),
+    ],
+    ids=["short", "long", "spaced", "list", "text", "response", "batch"],
+)
+def test_a_long_body_is_as_usual_where_it_shows_parameters_that_are_an_object(body: bytes, is_so: bool) -> None:
+    assert is_as_usual(body) is is_so
+
+
+def test_a_crowd_is_not_even_tried() -> None:
+    with pytest.raises(Unreadable):
+        is_as_usual(b'{"params":{' + b'"id":1,' * 1_000_000 + b'"id":1}}')
+
+
+def test_only_what_is_not_very_long_is_read_again() -> None:
+    check_again(bytes(MOST_SECOND_TRY_BYTES))
+    with pytest.raises(Unreadable):
+        check_again(bytes(MOST_SECOND_TRY_BYTES + 1))
 
 
 def test_what_is_nothing_but_brackets_is_no_message() -> None:

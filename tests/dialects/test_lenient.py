@@ -1,3 +1,5 @@
+import json
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,10 +18,12 @@ from sidecar.dialects.lenient import (
     Lists,
     count,
     is_crowded,
+    is_object,
     least,
     raw_size,
     size,
 )
+from tests.counting import calls_made
 
 
 class Inner(msgspec.Struct):
@@ -217,6 +221,32 @@ def test_many_megabytes_of_the_smallest_parts_are_not_leapt_over(part: bytes) ->
 def test_many_megabytes_of_turns_are_no_crowd() -> None:
     turn = b'{"role":"user","content":[{"type":"text","text":"' + b"It is, as they say: a {name} or a [list], but seldom any more.\\n" * 10 + b'"}]},'
     assert not is_crowded(turn * (16 * 1024 * 1024 // len(turn)))
+
+
+def test_json_within_texts_is_no_crowd_but_by_itself_it_is() -> None:
+    text = json.dumps([{"id": at, "name": "n", "is_new": False} for at in range(20)], separators=(",", ":"))
+    turn = json.dumps({"role": "tool", "content": json.dumps({"text": text + " and so on, as it goes" * 10})}).encode() + b","
+    assert not is_crowded(turn * (16 * 1024 * 1024 // len(turn)))
+    assert is_crowded(text.encode() * (16 * 1024 * 1024 // len(text)))
+
+
+@pytest.mark.parametrize("data", [b"1", b'"text"', b"tru", b"[1]", b"-", b"\xff", b" \n7", b""])
+def test_what_begins_like_no_object_is_not_tried_twice(data: bytes) -> None:
+    lenient = Lenient(Outer)
+
+    def reads() -> None:
+        with suppress(Unreadable):
+            lenient.decode(data)
+            raise AssertionError("it was read")
+
+    assert calls_made(reads) < 16
+
+
+@pytest.mark.parametrize("data", [b'{"a":1}', b' \n{"a":1}', b"\xef\xbb\xbf{}", b"\xef\xbb\xbf \t{}"])
+def test_an_object_begins_with_its_brace_wherever_that_stands(data: bytes) -> None:
+    assert is_object(data)
+    assert Lenient(Outer).decode(data) == Outer()
+    assert not is_object(data.replace(b"{", b"["))
 
 
 class Counted(msgspec.Struct):

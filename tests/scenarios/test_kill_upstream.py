@@ -222,3 +222,47 @@ async def test_an_upstream_process_that_is_killed_in_mid_stream_is_a_cut(stage: 
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+EVENTS = (
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n',
+    b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
+    b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n',
+    b"data: [DONE]\n\n",
+)
+
+
+async def test_of_a_stream_that_dies_while_its_usage_is_taken_out_the_client_gets_all_else_that_had_come(stage: Stage) -> None:
+    scene = await stage()
+    stream, before = b"".join(EVENTS), len(EVENTS[0] + EVENTS[1])
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    asked = scene.request(
+        b"POST", b"/v1/chat/completions", b"Content-Type: application/json", body=b'{"model":"m","messages":[],"stream":true}'
+    )
+    for place in range(len(EVENTS[0]) - 1, len(stream) + 1):
+        client = await scene.sidecar.connects()
+        await client.sends(asked)
+        connection = await scene.upstream.hears()
+        assert b'"include_usage":true' in (await connection.request()).body
+        await connection.sends(head + b"%x\r\n" % (len(stream) + 1) + stream[:place])
+        await connection.closes()
+        got = await client.reads_to_end()
+        assert not got.endswith(b"0\r\n\r\n"), "it never looks complete"
+        expected = stream[:place].replace(EVENTS[2], b"")
+        found = _content(got)
+        if before < place < before + len(EVENTS[2]):
+            assert expected.startswith(found), "what is begun of the usage need not come"
+            assert len(found) >= before
+        else:
+            assert found == expected, place
+        client.close()
+    await scene.still_works()
+
+
+def _content(answer: bytes) -> bytes:
+    """The content of whole chunks."""
+    found, rest = b"", answer.partition(b"\r\n\r\n")[2]
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        found, rest = found + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return found

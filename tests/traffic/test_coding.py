@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.traffic.coding import MOST_DECODED_BYTES, Undecodable, decoded, decoder_of, is_identity, narrowed
+from sidecar.traffic.coding import MOST_DECODED_BYTES, Undecodable, decoded, decoder_of, is_identity, narrowed, takes_identity
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -95,7 +95,7 @@ def test_what_one_read_brings_may_be_many_megabytes_and_is_had_in_steps(coding: 
     steps = [b"".join(decoder.feed(coded, 1 << 20))]
     while decoder.behind_bytes:
         steps.append(b"".join(decoder.feed(b"", 1 << 20)))
-    assert b"".join(steps) == body == decoded(coding, coded)
+    assert b"".join(steps) == body
     assert len(steps) > 4 and max(map(len, steps)) < 2 << 20
     assert decoder.feed(b"") == []
 
@@ -112,12 +112,13 @@ def test_who_is_behind_takes_more_all_the_same(coding: str) -> None:
     assert decoder.behind_bytes == 0
 
 
-def test_a_request_is_no_longer_than_one_without_a_coding_may_be() -> None:
-    body = os.urandom(256 << 10) + bytes(16 << 20)
+@pytest.mark.parametrize(("coding", "most"), [("gzip", 4 << 20), ("deflate", 4 << 20), ("br", 8 << 20), ("zstd", 16 << 20)])
+def test_a_request_is_no_longer_than_what_can_be_decoded_in_one_go(coding: str, most: int) -> None:
+    body = os.urandom(256 << 10) + bytes(most)
     with pytest.raises(Undecodable) as caught:
-        decoded("gzip", CODERS["gzip"](body))
+        decoded(coding, CODERS[coding](body))
     assert caught.value.reason == "too_large"
-    assert decoded("gzip", CODERS["gzip"](body[: 16 << 20])) == body[: 16 << 20]
+    assert decoded(coding.upper(), CODERS[coding](body[:most])) == body[:most]
 
 
 def test_a_copy_is_bounded_whatever_its_ratio() -> None:
@@ -175,7 +176,28 @@ def test_a_coding_that_nobody_reads_is_said(coding: str) -> None:
         ("identity", "identity"),
         ("", "identity"),
         (" , ;q=1", "identity"),
+        ("gzip,, br", "gzip, br"),
+        ("dcb, gzip;q=0", "gzip;q=0"),
+        ("dcb, gzip, identity;q=0", "gzip, identity;q=0"),
     ],
 )
 def test_what_we_cannot_read_is_not_asked_for(accepted: str, left: str) -> None:
     assert narrowed(accepted) == left
+
+
+@pytest.mark.parametrize(
+    "accepted", ["dcb, identity;q=0", "*, identity; q=0.0", "dcb, *;q=0", "dcb, gzip;q=0, *;q=0", "dcb, gzip;q=0, Identity;Q=0"]
+)
+def test_who_would_be_left_with_nothing_keeps_what_we_cannot_read(accepted: str) -> None:
+    assert narrowed(accepted) == accepted
+
+
+@pytest.mark.parametrize(
+    ("accepted", "takes"),
+    [
+        ("", True), ("gzip", True), ("*", True), ("gzip, identity;q=0.1", True), ("identity, *;q=0", True),
+        ("gzip, identity;q=0", False), ("gzip, *;q=0", False), ("identity ; q=0.000", False), ("*;q=0, identity;q=0.001", True),
+    ],
+)  # fmt: skip
+def test_no_coding_at_all_is_fine_unless_it_is_refused(accepted: str, takes: bool) -> None:
+    assert takes_identity(accepted) is takes

@@ -14,6 +14,14 @@ def test_never_is_more_taken_than_there_is(wanted: list[int]) -> None:
     assert room.taken_bytes == 0
 
 
+def test_what_is_there_already_takes_its_place_whether_it_fits_or_not() -> None:
+    room = Room(10)
+    room.occupy(15)
+    assert (room.taken_bytes, room.take(1)) == (15, False)
+    room.give_back(15)
+    assert room.take(10)
+
+
 def test_what_does_not_fit_takes_nothing() -> None:
     room = Room(10)
     assert room.take(10)

@@ -23,8 +23,11 @@ from sidecar.model.asked import A2aAsked, Asked
 from sidecar.model.errors import Refused
 
 name = "a2a"
+is_about_models = False
 
-__all__ = ["DOMAIN", "content", "edit", "ending", "error", "name", "operation", "reader", "request", "takes_out"]
+__all__ = [
+    "DOMAIN", "content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out",
+]  # fmt: skip
 
 DOMAIN = "agent-sre-sidecar"
 """Whose reasons ours are, in a google.rpc.ErrorInfo; those of A2A itself are of `a2a-protocol.org`."""

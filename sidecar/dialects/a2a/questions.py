@@ -23,7 +23,8 @@ from sidecar.dialects.a2a.methods import (
     rest_call,
 )
 from sidecar.dialects.dialect import Heading, Unreadable
-from sidecar.dialects.jsonrpc import MOST_TEXT, NOTHING, Message, key, members, messages, text
+from sidecar.dialects.jsonrpc import MOST_TEXT, NOTHING, Message, check_again, is_as_usual, key, members, messages, text
+from sidecar.dialects.lenient import LONG_BYTES, is_crowded, is_object
 from sidecar.dialects.well_known import is_public_card
 from sidecar.model.asked import A2aAsked
 
@@ -178,11 +179,14 @@ def call_of(operation: str, heading: Heading, body: bytes) -> A2aCall:
 
 
 def _of_json_rpc(operation: str, heading: Heading, body: bytes) -> A2aCall:
-    try:
-        message = _called(body)
-    except (ValueError, RecursionError):  # what should be an object is none, or all of it is no JSON
-        one = _one(body)
-        message = _Called(one.id, one.method, _apart(members(one.params, _params, _NO_PARAMS)))
+    if is_as_usual(body):
+        try:
+            message = _called(body)
+        except (ValueError, RecursionError):  # what should be an object is none, or all of it is no JSON
+            check_again(body)
+            message = _member_by_member(body)
+    else:
+        message = _member_by_member(body)
     logical, spelt = json_rpc_method(text(message.method))
     if not logical:
         if operation == GUESS or not bytes(message.method).startswith(b'"'):
@@ -194,6 +198,11 @@ def _of_json_rpc(operation: str, heading: Heading, body: bytes) -> A2aCall:
         call.raw_id = bytes(message.id)
         call.id = text(call.raw_id)
     return call
+
+
+def _member_by_member(body: bytes) -> _Called:
+    one = _one(body)
+    return _Called(one.id, one.method, _apart(members(one.params, _params, _NO_PARAMS)))
 
 
 def _apart(params: _Params) -> _Sent:
@@ -223,10 +232,13 @@ def _of_rest(operation: str, heading: Heading, body: bytes) -> A2aCall:
     version = found.version if found is not None else "1.0"
     task = unquote(found.task)[:MOST_TEXT] if found is not None else ""
     params = _NOTHING_SENT
+    if len(body) > LONG_BYTES and (is_crowded(body) or not is_object(body)):
+        raise Unreadable("no object, or more lists and objects than anybody means")
     if body:
         try:
             params = _sent(body)
         except (ValueError, RecursionError):
+            check_again(body)
             params = _apart(_object(body))
     call = _call(operation, REST, params, version=version)
     call.protocol_version = _told_version(heading) or version

@@ -11,5 +11,6 @@ from sidecar.dialects.anthropic.errors import ending, error
 from sidecar.dialects.anthropic.requests import edit, operation, request, takes_out
 
 name = "anthropic"
+is_about_models = True
 
-__all__ = ["content", "edit", "ending", "error", "name", "operation", "reader", "request", "takes_out"]
+__all__ = ["content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out"]

@@ -26,8 +26,9 @@ from sidecar.model.asked import Asked
 from sidecar.model.errors import Refused
 
 name = "bedrock"
+is_about_models = True
 
-__all__ = ["content", "edit", "ending", "error", "name", "operation", "reader", "request", "takes_out"]
+__all__ = ["content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out"]
 
 _EXCEPTIONS = {
     403: "AccessDeniedException",

@@ -22,8 +22,9 @@ from sidecar.model.asked import Asked, ModelAsked
 from sidecar.model.errors import Refused
 
 name = "cohere"
+is_about_models = True
 
-__all__ = ["content", "edit", "ending", "error", "name", "operation", "reader", "request", "takes_out"]
+__all__ = ["content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out"]
 
 _OPERATIONS = {"/v2/chat": "chat", "/v1/chat": "chat", "/v2/embed": "embeddings", "/v1/embed": "embeddings"}
 

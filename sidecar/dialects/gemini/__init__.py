@@ -12,5 +12,6 @@ from sidecar.dialects.gemini.errors import ending, error
 from sidecar.dialects.gemini.requests import edit, operation, request, takes_out
 
 name = "gemini"
+is_about_models = True
 
-__all__ = ["content", "edit", "ending", "error", "name", "operation", "reader", "request", "takes_out"]
+__all__ = ["content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out"]

@@ -30,8 +30,9 @@ from sidecar.model.asked import Asked
 from sidecar.model.errors import Refused
 
 name = "mcp"
+is_about_models = False
 
-__all__ = ["content", "edit", "ending", "error", "name", "operation", "reader", "request", "takes_out"]
+__all__ = ["content", "edit", "ending", "error", "is_about_models", "name", "operation", "reader", "request", "takes_out"]
 
 _UNDERSTOOD = {403, 407, 413, 429}
 """Statuses below 500 in which no client sees anything but an error."""

@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.dialects.dialect import Heading, Unreadable
-from sidecar.dialects.jsonrpc import MOST_TEXT, NOTHING, described, is_text, key, members, text
+from sidecar.dialects.jsonrpc import MOST_TEXT, NOTHING, check_again, described, is_as_usual, is_text, key, members, text
+from sidecar.dialects.lenient import LONG_BYTES
 from sidecar.dialects.splice import put, swap
 from sidecar.model.asked import McpAsked
 
@@ -173,10 +174,14 @@ def is_method(name: str) -> bool:
 def message_of(body: bytes, session: str = "", version: str = "", named: str = "") -> McpCall:
     """Read one message or batch, whatever brought it; `named` is the value of `Mcp-Name`. Raises `Unreadable`."""
     count = 1
-    try:
-        message = _called(body)
-        params = message.params or _NO_PARAMS
-    except (ValueError, RecursionError):  # a batch, or parameters that are no object
+    if len(body) <= LONG_BYTES or is_as_usual(body):
+        try:
+            message = _called(body)
+            params = message.params or _NO_PARAMS
+        except (ValueError, RecursionError):  # a batch, or parameters that are no object
+            check_again(body)
+            message, params, count = _described(body)
+    else:
         message, params, count = _described(body)
     raw_id = b""
     if message.id and len(message.id) <= MOST_ID_BYTES:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from sidecar.dialects import providers
+from sidecar.dialects.bulk import LONG_BYTES, Bulk, bulk_of
 from sidecar.dialects.dialect import Heading
 from sidecar.dialects.glance import MOST_BYTES, outline
 from sidecar.dialects.lenient import MOST_COUNT, Lenient, Lists, count
@@ -17,13 +18,12 @@ from sidecar.model.asked import ModelAsked, Parameter
 CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "responses", "embeddings"
 _OPERATIONS = {CHAT: "chat", COMPLETIONS: "text_completion", RESPONSES: "chat", EMBEDDINGS: "embeddings"}
 
-ALWAYS_TELL = frozenset({"mistral_ai", "groq", "perplexity"})
+ALWAYS_TELL = frozenset({"mistral_ai", "groq", "perplexity", "openrouter"})
 """Whose streams tell their usage without being asked; Mistral refuses to be asked."""
 
 _CLIENT_TOOLS = frozenset({"function", "custom", "namespace", "local_shell", "apply_patch", "tool_search"})
 _MOST_TOOLS = 512
 _MOST_STOPS = 16
-_SHORT_BYTES = 64 * 1024
 _LONGEST = 256
 _LARGEST = 2.0**63
 _URL = re.compile(rb'"(?:url|image_url)"[ \t\r\n]*:[ \t\r\n]*"[hH][tT][tT][pP]')
@@ -41,13 +41,14 @@ class OpenAiAsked(ModelAsked):
     `endpoint` is how the path ends, as four endpoints share two formats and three operations.
 
     `bounds` are the members of the body that bound the output, None where nobody can be sure; `lacks_options`: it is known to
-    have no `stream_options`; `takes_options`: the endpoint knows these.
+    have no `stream_options`; `takes_options`: the endpoint knows these. `bulk` is what makes a long body long.
     """
 
     endpoint: str = CHAT
     bounds: tuple[str, ...] | None = field(default=None, compare=False)
     lacks_options: bool = field(default=False, compare=False)
     takes_options: bool = field(default=True, compare=False)
+    bulk: Bulk = field(default=(), compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -139,7 +140,15 @@ class _ShortChat(_Request, gc=False):
     messages: list[_Message] | None = None
 
 
+class _LongRequest(_Request, gc=False):
+    """Of a long body it is worth while to know what makes it so."""
+
+    messages: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+
+
 _REQUEST = Lenient(_Request)
+_LONG_REQUEST = Lenient(_LongRequest)
 _SHORT_CHAT = Lenient(_ShortChat)
 _TOOLS = Lists(_Tool)
 _FUNCTIONS = Lists(_Function)
@@ -210,8 +219,13 @@ def request(operation: str, heading: Heading, body: bytes) -> OpenAiAsked:
 
 def _read(operation: str, known: _Known, body: bytes) -> OpenAiAsked:
     where = known.endpoint
-    is_short_chat = where == CHAT and len(body) <= _SHORT_BYTES
-    told, is_sure = _SHORT_CHAT.try_to(body) if is_short_chat else _REQUEST.try_to(body)
+    bulk: Bulk = ()
+    told: _Request
+    if len(body) > LONG_BYTES:
+        long, is_sure = _LONG_REQUEST.try_to(body)
+        told, bulk = long, bulk_of(body, messages=long.messages, input=long.input, prompt=long.prompt, tools=long.tools)
+    else:
+        told, is_sure = _SHORT_CHAT.try_to(body) if where == CHAT else _REQUEST.try_to(body)
     streams = told.stream is True and where != EMBEDDINGS
     model, tier = told.model, told.service_tier
     tools, unbounded = _NO_TOOLS if told.tools is _ABSENT and told.functions is _ABSENT else _offered(told)
@@ -254,6 +268,7 @@ def _read(operation: str, known: _Known, body: bytes) -> OpenAiAsked:
         bounds if is_sure else None,
         is_sure and told.stream_options is UNSET,
         known.takes_options,
+        bulk,
     )
 
 

@@ -7,7 +7,7 @@ import msgspec
 from sidecar.dialects.dialect import Change, Clamp, IncludeUsage, Unreadable
 from sidecar.dialects.lenient import Lenient
 from sidecar.dialects.openai.asked import CHAT, COMPLETIONS, RESPONSES, OpenAiAsked
-from sidecar.dialects.splice import append, find, put, swap
+from sidecar.dialects.splice import append, places, put, swap
 from sidecar.dialects.sse import EventStream
 from sidecar.model.asked import Asked
 
@@ -18,6 +18,7 @@ _BOUNDS = {CHAT: ("max_completion_tokens", "max_tokens"), COMPLETIONS: ("max_tok
 
 _MOST_BYTES = 1 << 20
 _NO_CHOICES = re.compile(rb'"choices"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*\]')
+_HAS_USAGE = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*\{')
 _BLANK_LINE = re.compile(rb"\n\n|[\n\r]\r\n?")
 
 
@@ -32,7 +33,7 @@ def edit(asked: Asked, body: bytes, change: Change) -> bytes:
             if not asked.takes_options:
                 raise Unreadable("this version of the API has no stream_options")
             longer = append(body, "stream_options", b'{"include_usage":true}') if asked.lacks_options else None
-            return longer or put(body, ("stream_options", "include_usage"), b"true")
+            return longer or put(body, ("stream_options", "include_usage"), b"true", asked.bulk)
     raise Unreadable("the endpoint takes no such change")
 
 
@@ -46,17 +47,12 @@ def _clamped(asked: OpenAiAsked, body: bytes, most: int) -> bytes:
     longer = append(body, own, b"%d" % most) if asked.bounds == () else None
     if longer is not None:
         return longer
-    is_there = False
-    for name in names:
-        if asked.bounds and name not in asked.bounds:
-            continue
-        place = find(body, (name,))
-        if place is None or body[slice(*place)] == b"null":
-            continue
-        is_there = True
+    known = tuple(name for name in names if name in asked.bounds) if asked.bounds else names
+    there = [place for place in places(body, known, asked.bulk).values() if body[slice(*place)] != b"null"]
+    for place in sorted(there, reverse=True):  # a change moves what stands behind it only
         if not _is_within(body[slice(*place)], most):
             body = swap(body, place, b"%d" % most)
-    return body if is_there else put(body, (own,), b"%d" % most)
+    return body if there else put(body, (own,), b"%d" % most, asked.bulk)
 
 
 def _is_within(value: bytes, most: int) -> bool:
@@ -133,10 +129,10 @@ class UsageRemoval:
             passed.append(event)
 
     def end(self, error: str) -> bytes:
-        """Pass on what never became complete."""
+        """Pass on what never became complete, but for the beginning of what would have been removed, as far as that shows."""
         rest = bytes(self._waiting)
         self._waiting.clear()
-        return rest
+        return b"" if error and not self._passes_rest and _NO_CHOICES.search(rest) and _HAS_USAGE.search(rest) else rest
 
 
 def _is_usage(event: bytes) -> bool:

@@ -38,6 +38,9 @@ Tokens of one side of a call that are believed: the last bucket of the conventio
 model takes in.
 """
 
+_WITHOUT_CONTENT = (204, 205)
+"""With 304, which is above 300, what has no content by its status (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5)."""
+
 _BILLS_SOME_ERRORS = {"azure": (400, 408)}
 """Azure bills the work on what its content filter then refuses (400), and on what timed out there (408)."""
 
@@ -101,8 +104,9 @@ class PriceList:
         `request_bytes` is how much of the request's body reached the upstream (0: nobody ever connected), `answered_bytes` the
         body of the answer, without content coding.
 
-        What has no answer, or an error for one, is billed by nobody, with the exceptions in `_BILLS_SOME_ERRORS`: it is exactly
-        nothing. Where an answer may yet have been in the making, the input is estimated.
+        What has no answer, or for one an error, a redirection or nothing at all (204, 304), is billed by nobody, with the
+        exceptions in `_BILLS_SOME_ERRORS`: it is exactly nothing. Where an answer may yet have been in the making, the input is
+        estimated.
         """
         usage = None if answered is None else answered.usage
         if usage is None and _is_nothing(answered, request_bytes, status) and not self._may_bill(asked, host, status):
@@ -225,10 +229,10 @@ def _names(provider: str, provider_id: str, host: str) -> tuple[str, ...]:
 
 
 def _is_nothing(answered: ModelAnswered | None, request_bytes: int, status: int) -> bool:
-    """Whether nobody bills this: no request, or an error and no content."""
+    """Whether nobody bills this: no request, an answer in which nothing can have been made, or an error and no content."""
     if not request_bytes and answered is None:
         return True
-    if status >= 400:
+    if status >= 300 or status in _WITHOUT_CONTENT:
         return True
     return answered is not None and bool(answered.error_type) and not answered.content_bytes
 

@@ -12,8 +12,8 @@ class Collector:
     """
     Collects one body of at most `most_bytes`; `length` is the request's, or `CHUNKED`.
 
-    What waits here takes its place in a room that all calls share. `keeps`: so does what was collected, until it is dropped, as
-    whoever gets it keeps it. `why` says why a body was not collected.
+    What waits here takes its place in a room that all calls share. `keeps`: so does what was collected, read or not, until it is
+    dropped, as whoever gets it keeps it. `why` says why a body was not collected.
     """
 
     __slots__ = ("_is_chunked", "_keeps", "_lines", "_most_bytes", "_pending", "_room", "_taken", "is_collecting", "why")
@@ -38,10 +38,12 @@ class Collector:
             self.is_collecting = False
             return relayed, self._body(relayed)
         has_room = self._room.take(len(relayed))
-        if has_room:
-            self._taken += len(relayed)
-        else:
+        if not has_room:
             self.why = "no_room"
+            if self._keeps:
+                self._room.occupy(len(relayed))
+        if has_room or self._keeps:
+            self._taken += len(relayed)
         self._pending += relayed
         if self._is_chunked:
             self._lines += relayed.count(b"\r\n")
@@ -50,12 +52,18 @@ class Collector:
         if not whole and has_room and len(self._pending) <= self._most_bytes:
             return None
         content = bytes(self._pending)
-        if self._keeps and whole and has_room:
+        if self._keeps:
             self.is_collecting = False
             self._pending = bytearray()
         else:
             self.drop()
         return content, self._body(content) if whole and (has_room or not self._keeps) else None
+
+    def keep(self, content: bytes) -> None:
+        """Collect no more, and have the place of content that somebody else has collected."""
+        self.is_collecting = False
+        self._room.occupy(len(content))
+        self._taken += len(content)
 
     def drop(self) -> None:
         """Collect no more, and keep nothing; harmless when called twice."""

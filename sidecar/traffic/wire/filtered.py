@@ -103,7 +103,9 @@ class FilteredCall(Call):
 
     def take_over(self, exchange: Exchange, inspection: Inspection, content: bytes) -> None:
         """Go on with a call that is read already, and whose answer only filters can make what it has to be."""
-        self.exchange, self.inspection, self._collector = exchange, inspection, None
+        self.exchange, self.inspection = exchange, inspection
+        if self._collector is not None:
+            self._collector.keep(content)
         exchange.when_stopped(self.stop)
         self._continue_at = -1.0
         self._ask(content)
@@ -116,6 +118,11 @@ class FilteredCall(Call):
         if content:
             self._trials.content_came(content, whole=self.inbound.body is None)
         self.listener.own(self, self._run())
+
+    def keeps_no_content(self) -> None:
+        """What has come of the request has gone on, and waits nowhere."""
+        if self._collector is not None:
+            self._collector.drop()
 
     def opened(self, attempt: Attempt) -> Transcript | None:
         if self.inspection is None:
@@ -225,8 +232,7 @@ class FilteredCall(Call):
         """No attempt will be sent any more."""
         if self.inspection is not None:
             self.inspection.sent(trial.transcript)
-        if self._collector is not None:
-            self._collector.drop()
+        self.keeps_no_content()
 
     def _deliver_made(self, response: Response) -> None:
         """Write a response that a filter has made itself."""
@@ -317,8 +323,7 @@ class FilteredCall(Call):
 
     def _leave_upstream(self, error: str) -> None:
         self._is_ending = True
-        if self._collector is not None:
-            self._collector.drop()
+        self.keeps_no_content()
         self._trials.close(error)
         super()._leave_upstream(error)
         if self.delivered is not None:
@@ -335,8 +340,7 @@ class FilteredCall(Call):
     def _finish(self) -> None:
         self._is_ending = True
         self._trials.close("given_up")
-        if self._collector is not None:
-            self._collector.drop()
+        self.keeps_no_content()
         self._count_response()
         super()._finish()
 

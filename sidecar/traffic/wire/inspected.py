@@ -20,7 +20,7 @@ from sidecar.traffic.wire.body import content_of, reframed
 from sidecar.traffic.wire.call import Call
 from sidecar.traffic.wire.collector import Collector
 from sidecar.traffic.wire.filtered import FilteredCall
-from sidecar.traffic.wire.head import CHUNKED
+from sidecar.traffic.wire.head import CHUNKED, UNTIL_CLOSE
 from sidecar.traffic.wire.outbound import Outbound
 from sidecar.traffic.wire.reply import reframe
 from sidecar.traffic.wire.request import Ready
@@ -134,9 +134,11 @@ class InspectedCall(Call):
 
     def _filter(self, ready: Ready, content: bytes) -> None:
         """What is asked in the body needs filters, that no head could tell."""
-        inbound = self._inbound
-        call = inbound.call = FilteredCall(inbound, self._listener, self.request, ready, self.exchange.passage)
-        call.take_over(self.exchange, self._inspection, content)
+        exchange, inbound = self.exchange, self._inbound
+        if exchange.stopped:
+            raise Refused("stopped", exchange.stopped)  # while a long body waited for its turn
+        call = inbound.call = FilteredCall(inbound, self._listener, self.request, ready, exchange.passage)
+        call.take_over(exchange, self._inspection, content)
 
     def _made(self, ready: Ready, attempt: Attempt, content: bytes) -> tuple[bytes, bytes]:
         """Head and content of an attempt, with the changes that policies and the sidecar itself make."""
@@ -231,6 +233,18 @@ class InspectedCall(Call):
         if self._collector is not None:
             self._collector.drop()
         super()._leave_upstream(error)
+
+    def _cut(self) -> None:
+        """Give the client what was held back of the last event that had come: without us it would have had it."""
+        transcript, response, error = self._transcript, self._response, self.exchange.error
+        assert response is not None
+        if transcript is not None and transcript.removal is not None:
+            left = transcript.removal.end(error) if error != "client_stalled" else b""
+            if left:
+                super().upstream_sends(b"%x\r\n%b\r\n" % (len(left), left) if self._is_framed else left)
+            if not self.request.is_1_1:
+                response.length = UNTIL_CLOSE  # it has lost its length, and a clean end would make it look whole
+        super()._cut()
 
     def _spoken(self, refused: Refused) -> Spoken:
         return self._inspection.error(refused)

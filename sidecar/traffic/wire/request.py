@@ -243,13 +243,17 @@ def _whole(way: Way) -> tuple[bytes, bytes]:
 
 
 def _narrow(lines: list[bytes]) -> None:
-    """Ask for no content coding that cannot be read here."""
-    for place, line in enumerate(lines):
-        if line[:16].lower() == b"accept-encoding:":
-            accepted = line[16:].decode("latin-1")
-            fewer = narrowed(accepted)
-            if fewer != accepted:
-                lines[place] = line[:16] + b" " + fewer.encode("latin-1")
+    """Ask for no content coding that cannot be read here; a list that goes over several lines is one (RFC 9110 section 5.3)."""
+    places = [place for place, line in enumerate(lines) if line[:16].lower() == b"accept-encoding:"]
+    if not places:
+        return
+    values = [lines[place][16:].decode("latin-1") for place in places]
+    accepted = values[0] if len(values) == 1 else ", ".join(value for each in values if (value := each.strip(" \t")))
+    fewer = narrowed(accepted)
+    if fewer != values[0]:
+        lines[places[0]] = lines[places[0]][:16] + b" " + fewer.encode("latin-1")
+    for place in reversed(places[1:]):
+        del lines[place]
 
 
 def _trace_lines(request: RequestHead) -> list[bytes]:

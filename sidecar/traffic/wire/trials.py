@@ -96,6 +96,7 @@ class Trials:
             self._content = bytearray()  # streamed on as it comes: it cannot be sent twice
             self._is_sent_on = True
             self._streaming = trial
+            call.keeps_no_content()
         call.inbound.resume_client()
         if trial.transcript is None or call.inspection is None:
             head = self._ready.head(call.exchange, trial.attempt)

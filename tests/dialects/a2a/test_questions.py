@@ -169,6 +169,26 @@ def test_what_is_no_call_is_unreadable(operation: str, body: bytes) -> None:
         call_of(operation, Heading("POST", "/", fields=JSON), body)
 
 
+def test_a_long_call_is_read_and_what_does_not_fit_costs_no_other_member() -> None:
+    text = "x" * 300_000
+    for message in ({**MESSAGE, "parts": [{"text": text}]}, {**MESSAGE, "metadata": text}):
+        assert called("SendMessage", {"message": message}).message == MESSAGE["messageId"]
+        assert rested("POST", "/message:send", {"message": message}).message == MESSAGE["messageId"]
+    assert called("SendMessage", {"message": text, "tenant": "t"}).tenant == "t"
+    assert called("SendMessage", [text]).operation == called("SendMessage", text).operation == "SendMessage"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'"' + b"\\u00e4" * 900_000 + b'"', b'{"message":{' + b'"taskId":1,' * 600_000 + b'"x":1}}', b'{"params":{"x":"' + b"a" * 5_000_000],
+    ids=["text", "crowd", "cut"],
+)
+def test_a_call_of_megabytes_that_is_none_is_unreadable(body: bytes) -> None:
+    for operation, path in ((CALL, "/"), ("SendMessage", "/message:send")):
+        with pytest.raises(Unreadable):
+            call_of(operation, Heading("POST", path, fields=MARKED), body)
+
+
 def test_a_method_that_nobody_knows_is_other_where_the_head_names_a2a_and_no_call_of_ours_where_not() -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":{"id":"t"}}'
     assert call_of(CALL, Heading("POST", "/", fields=MARKED), body).operation == OTHER

@@ -21,6 +21,7 @@ from sidecar.dialects.mcp.questions import (
     session_in,
     with_context,
 )
+from tests.counting import calls_made
 
 JSON = {"content-type": "application/json; charset=utf-8"}
 BOTH = {**JSON, "accept": "application/json, text/event-stream"}
@@ -136,6 +137,31 @@ def test_a_subscription_stands_and_a_call_with_progress_streams() -> None:
     assert listening.is_standing and listening.streams
     watched = message_of(b'{"id":1,"method":"tools/call","params":{"_meta":{"progressToken":"p"}}}')
     assert (watched.is_standing, watched.streams, watched.progress_token) == (False, True, "p")
+
+
+def test_a_long_message_is_read_whatever_its_parameters_are() -> None:
+    text = '"' + "x" * 300_000 + '"'
+    usual = message_of(b'{"id":1,"method":"tools/call","params":{"name":"t","arguments":{"x":%b}}}' % text.encode())
+    assert (usual.operation, usual.target, usual.id) == ("tools/call", "t", "1")
+    for params in (text, f"[{text}]", f'{{"name":"t","_meta":[],"x":{text}}}'):
+        assert message_of(b'{"id":1,"method":"tools/call","params":%b}' % params.encode()).operation == "tools/call"
+    answer = message_of(b'{"id":1,"result":%b}' % text.encode())
+    assert (answer.operation, answer.id) == (RESPONSE, "1")
+    batch = message_of(b'[{"method":"notifications/x"},{"id":2,"method":"ping","params":%b}]' % text.encode())
+    assert (batch.operation, batch.id, batch.count) == ("ping", "2", 2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'"' + b"\\u00e4" * 900_000 + b'"', b'{"params":{' + b'"name":1,' * 600_000 + b'"x":1}}', b'{"params":{"x":"' + b"a" * 5_000_000],
+    ids=["text", "crowd", "cut"],
+)
+def test_a_message_of_megabytes_that_is_none_costs_no_second_look(body: bytes) -> None:
+    def reads() -> None:
+        with pytest.raises(Unreadable):
+            message_of(body)
+
+    assert calls_made(reads) < 400
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"id":1}', b"[]", b"nothing"])

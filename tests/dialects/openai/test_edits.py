@@ -193,6 +193,16 @@ def test_a_large_event_in_small_pieces_takes_no_square_of_time() -> None:
     assert time.process_time() - started < 2
 
 
+def test_of_a_cut_stream_the_beginning_of_the_usage_chunk_is_not_passed_on_as_soon_as_it_shows() -> None:
+    for cut in range(len(USAGE)):
+        removal = UsageRemoval()
+        assert removal.data(USAGE[:cut]) == b""
+        assert removal.end("upstream_cut") == (b"" if b'"usage": {' in USAGE[:cut] else USAGE[:cut])
+    for event in (FILTERED, NULL, BOTH, CONTENT):
+        removal = UsageRemoval()
+        assert removal.data(event) + removal.end("upstream_cut") == event
+
+
 def test_a_cut_stream_keeps_its_last_bytes() -> None:
     removal = UsageRemoval()
     assert removal.data(CONTENT) == b""

@@ -237,6 +237,14 @@ def test_nobody_bills_an_error(prices: PriceList, status: int) -> None:
         assert cost(prices, provider, "known", None, status=status, content_bytes=0) == Cost(0, Pricing.EXACT, why="not_billed")
 
 
+@pytest.mark.parametrize("status", [204, 205, 301, 302, 303, 304, 307, 308])
+def test_an_answer_in_which_nothing_can_have_been_made_costs_exactly_nothing(prices: PriceList, status: int) -> None:
+    for is_ended in (True, False):
+        found = cost(prices, "acme", "known", None, status=status, content_bytes=0, is_ended=is_ended)
+        assert found == Cost(0, Pricing.EXACT, why="not_billed")
+    assert cost(prices, "acme", "known", USED, status=status).nano_usd == 1_400_000, "who tells a usage is believed"
+
+
 def test_an_error_under_status_200_is_not_billed_unless_something_was_produced(prices: PriceList) -> None:
     assert cost(prices, "acme", "known", None, error_type="overloaded_error", content_bytes=0).why == "not_billed"
     assert cost(prices, "acme", "known", None, error_type="overloaded_error", content_bytes=400).nano_usd == 1_400_000

@@ -13,6 +13,7 @@ from sidecar.model.content import Content, Kind, Message, Part
 from sidecar.model.errors import Refused
 
 name = "parrot"
+is_about_models = True
 
 
 def operation(heading: Heading) -> str:

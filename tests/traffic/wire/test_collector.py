@@ -78,8 +78,23 @@ def test_what_is_kept_by_who_collects_it_has_its_place_until_it_is_dropped() -> 
     assert one.take(b"12345678", whole=True) == (b"12345678", b"12345678")
     assert (one.is_collecting, room.taken_bytes) == (False, 8)
     assert other.take(b"abcdefgh", whole=True) == (b"abcdefgh", None)
-    assert (other.why, other.is_collecting, room.taken_bytes) == ("no_room", False, 8)
+    assert (other.why, other.is_collecting, room.taken_bytes) == ("no_room", False, 16)
     one.drop()
+    assert room.taken_bytes == 8
+    other.drop()
+    assert room.taken_bytes == 0
+
+
+def test_what_is_kept_unread_has_its_place_too() -> None:
+    room = Room(10)
+    collector = Collector(CHUNKED, 8, room, keeps=True)
+    assert collector.take(b"3\r\nabc\r\n", whole=False) is None
+    assert collector.take(b"3\r\ndef\r\n", whole=False) == (b"3\r\nabc\r\n3\r\ndef\r\n", None)
+    assert room.taken_bytes == 16
+    collector.drop()
+    other = Collector(20, 100, room, keeps=True)
+    other.keep(b"x" * 20)
+    assert (other.is_collecting, room.taken_bytes) == (False, 20)
     other.drop()
     assert room.taken_bytes == 0
 

@@ -1455,3 +1455,52 @@ async def test_what_follows_a_connect_that_a_filter_answers_is_no_request(stand:
     assert b"\r\nConnection: close\r\n" in answer
     assert far.takes() == b""
     assert len(wire.exchanges) == 1
+
+
+POSTED = {"upstream": {"dialect": "tests.traffic.wire.parrot"}, "traffic": {"inspect_total_bytes": 30}}
+
+
+def posts(content: bytes, *fields: bytes) -> bytes:
+    return request(b"POST", b"/llm/say", *(fields or (b"Content-Length: %d" % len(content),))) + content
+
+
+async def test_what_waits_for_filters_has_its_place_in_the_room_read_or_not() -> None:
+    waits = Waits()
+    wire = Stand(waits.policy(), **POSTED)
+    room = wire.listener.graph.room
+    one, other = wire.client(), wire.client()
+    far = wire.connection()
+    await goes(one, posts(b"x" * 20))
+    await goes(other, posts(b"y" * 25))
+    assert room.taken_bytes == 45, "the second one waits all the same, unread"
+    other.half_closes()
+    await turns()
+    assert room.taken_bytes == 20
+    waits.before.set()
+    await turns()
+    assert far.takes().endswith(b"x" * 20)
+    far.says(OK)
+    await turns()
+    assert one.takes().endswith(b"ok")
+    assert room.taken_bytes == 0
+    await wire.stops()
+
+
+async def test_what_has_gone_on_while_more_is_to_come_has_no_place_in_the_room() -> None:
+    waits = Waits()
+    wire = Stand(waits.policy(), **POSTED)
+    room = wire.listener.graph.room
+    near, far = wire.client(), wire.connection()
+    await goes(near, posts(b"x" * 40, b"Content-Length: 50"))
+    assert room.taken_bytes == 40
+    waits.before.set()
+    await turns()
+    assert far.takes().endswith(b"x" * 40)
+    assert room.taken_bytes == 0
+    await goes(near, b"y" * 10)
+    assert far.takes() == b"y" * 10
+    far.says(OK)
+    await turns()
+    assert near.takes().endswith(b"ok")
+    assert room.taken_bytes == 0
+    await wire.stops()

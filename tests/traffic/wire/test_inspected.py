@@ -521,6 +521,41 @@ async def test_nothing_is_added_where_the_route_does_not_want_it(stand: SetUp) -
     assert far.takes().endswith(b"\r\n\r\na stream")
 
 
+async def test_nothing_is_added_where_nobody_here_counts(stand: SetUp) -> None:
+    wire = stand(route={"usage_on": "agent"})
+    near, far = await asks(wire, say(b"a stream", b"Accept-Encoding: gzip"))
+    sent = far.takes()
+    assert sent.endswith(b"\r\n\r\na stream")
+    assert b"\r\nAccept-Encoding: gzip\r\n" in sent
+    far.says(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 5\r\n\r\none#!")
+    await turns()
+    assert near.takes().endswith(b"one#!"), "what the server tells by itself is the client's"
+    assert (dialogue(wire).edits, dialogue(wire).skipped) == ((), ())
+
+
+async def test_a_list_of_codings_over_several_lines_is_one_list_also_where_a_stream_must_have_none(stand: SetUp) -> None:
+    wire = stand()
+    near, far = await asks(wire, say(b"a usage", b"Accept-Encoding: dcb", b"X-One: 1", b"accept-encoding: br, gzip;q=0.5"))
+    sent = far.takes()
+    assert b"\r\nAccept-Encoding: br, gzip;q=0.5\r\nX-One: 1\r\n" in sent
+    assert sent.lower().count(b"accept-encoding") == 1
+    far.says(OK)
+    await turns()
+    near.says(say(b"a stream", b"Accept-Encoding: gzip", b"Accept-Encoding: br"))
+    await turns()
+    sent = far.takes()
+    assert b"\r\nAccept-Encoding: identity\r\n" in sent
+    assert sent.lower().count(b"accept-encoding") == 1
+
+
+async def test_who_takes_nothing_but_a_coding_is_not_asked_to_do_without(stand: SetUp) -> None:
+    wire = stand()
+    _, far = await asks(wire, say(b"a stream", b"Accept-Encoding: gzip", b"Accept-Encoding: identity;q=0"))
+    sent = far.takes()
+    assert b"\r\nAccept-Encoding: gzip, identity;q=0\r\n" in sent
+    assert sent.endswith(b"\r\n\r\na stream"), "out of a coded stream nothing can be taken"
+
+
 async def test_an_error_in_answer_to_a_changed_request_keeps_its_length(stand: SetUp) -> None:
     wire = stand()
     near, far = await asks(wire, say(b"a stream"))
@@ -530,6 +565,102 @@ async def test_an_error_in_answer_to_a_changed_request_keeps_its_length(stand: S
     assert b"\r\nContent-Length: 4\r\n" in answer
     assert answer.endswith(b"#no!")
     assert heard(wire).error_type == "squawk"
+
+
+# ── streams that are cut ─────────────────────────────────────────────────────────────────────────────────────────────
+
+CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}'
+FIRST = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+LAST = b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\r\n\r\n'
+COUNT = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+DONE = b"data: [DONE]\n\n"
+STREAM = FIRST + LAST + COUNT + DONE
+STREAMS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+FRAMINGS = {"chunked": b"Transfer-Encoding: chunked\r\n\r\n", "length": b"Content-Length: %d\r\n\r\n" % len(STREAM)}
+
+
+def content_in(answer: bytes) -> bytes:
+    """The content of the chunks of an answer that was cut."""
+    _, _, rest = answer.partition(b"\r\n\r\n")
+    found = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        assert rest[int(size, 16) :][:2] == b"\r\n", rest
+        found += rest[: int(size, 16)]
+        rest = rest[int(size, 16) + 2 :]
+    return found
+
+
+def chats(wire: Stand, version: bytes = b"1.1") -> tuple[FakeTransport, FakeTransport]:
+    far, near = wire.connection(), wire.client()
+    near.says(request(b"POST", b"/llm/v1/chat/completions", b"Content-Type: application/json", body=CHAT, version=version))
+    return near, far
+
+
+def lies_between(got: bytes, came: bytes) -> None:
+    """What the client would have got without us, but that the beginning of what was never whole may be left out of it."""
+    before, found, behind = came.partition(COUNT)
+    if found:
+        assert got == before + behind
+    elif COUNT.startswith(came[len(FIRST + LAST) :]) and came.startswith(FIRST + LAST):
+        assert came.startswith(got)
+        assert got.startswith(FIRST + LAST)
+    else:
+        assert got == came
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("ending", ["upstream", "reset", "silence", "operator"])
+async def test_a_stream_that_is_cut_at_whichever_byte_leaves_nothing_behind(stand: SetUp, framing: str, ending: str) -> None:
+    wire = stand(upstream={"dialect": "openai", "idle_timeout": 5.0})
+    for cut in range(len(FIRST) - 2, len(STREAM), 1 if ending == "upstream" else 7):
+        near, far = chats(wire)
+        await turns()
+        assert b'"include_usage":true' in far.takes()
+        came = STREAM[:cut]
+        far.says(STREAMS + FRAMINGS[framing] + (chunk(came[:60]) if framing == "chunked" else came[:60]))
+        await turns()
+        far.says(chunk(came[60:]) if framing == "chunked" else came[60:])
+        await turns()
+        if ending == "upstream":
+            far.half_closes()
+        elif ending == "reset":
+            far.breaks(ConnectionResetError())
+        elif ending == "silence":
+            wire.passes(6.0)
+        else:
+            next(iter(wire.listener.exchanges())).stop("enough")
+        await turns()
+        assert near.ended, "never a clean end"
+        lies_between(content_in(near.takes()), came)
+    assert wire.is_clean
+
+
+async def test_a_stream_of_known_length_that_is_cut_never_looks_whole_to_an_old_client(stand: SetUp) -> None:
+    wire = stand(upstream={"dialect": "openai"})
+    near, far = chats(wire, version=b"1.0")
+    await turns()
+    far.takes()
+    far.says(STREAMS + FRAMINGS["length"] + FIRST + LAST[:20])
+    await turns()
+    far.half_closes()
+    await turns()
+    assert near.takes().endswith(b"\r\n\r\n" + FIRST + LAST[:20])
+    assert near.ended == "reset"
+
+
+async def test_a_client_that_goes_in_the_middle_of_an_event_is_written_nothing(stand: SetUp) -> None:
+    wire = stand(upstream={"dialect": "openai"})
+    near, far = chats(wire)
+    await turns()
+    far.says(STREAMS + FRAMINGS["chunked"] + chunk(FIRST + LAST[:20]))
+    await turns()
+    assert content_in(near.takes()) == FIRST
+    near.half_closes()
+    await turns()
+    assert near.takes() == b""
+    assert wire.exchanges[0].error == "client_gone"
+    assert wire.is_clean
 
 
 # ── trace context in the body ────────────────────────────────────────────────────────────────────────────────────────
@@ -775,6 +906,114 @@ async def test_an_idempotent_call_over_a_stale_connection_is_read_once_more() ->
     assert near.takes().endswith(b"ok")
     assert [fact.dialogue is not None for fact in wire.attempts] == [True, True]
     assert wire.exchanges[0].dialogue is wire.attempts[1].dialogue
+    await wire.stops()
+
+
+CARD = b'{"jsonrpc":"2.0","id":7,"method":"GetExtendedAgentCard"}'
+CARD_ANSWER = b'{"jsonrpc":"2.0","id":7,"result":{"name":"n","url":"http://llm.test:8000/base/a2a"}}'
+AS_JSON = b"Content-Type: application/json"
+
+
+def leads_cards(*policies: Policy, dialect: str = "auto") -> tuple[Stand, FakeTransport, FakeTransport]:
+    wire = Stand(*policies, upstream={"dialect": dialect})
+    wire.runtime.services["traffic.routes"] = {"llm": "/llm/"}  # as the plane says it
+    far, near = wire.connection(), wire.client()
+    return wire, near, far
+
+
+def is_led(answer: bytes) -> bool:
+    """Whether a card was given that leads to the sidecar."""
+    return b'"url":"http://a/llm/a2a"' in answer
+
+
+async def test_a_card_that_is_asked_for_in_a_body_may_have_other_requests_behind_it() -> None:
+    wire, near, far = leads_cards()
+    other = CARD.replace(b"GetExtendedAgentCard", b"GetTask")
+    behind = request(b"POST", b"/llm/a2a", AS_JSON, body=other) + request(b"POST", b"/llm/a2a", AS_JSON, body=CARD)
+    near.says(request(b"POST", b"/llm/a2a", AS_JSON, body=CARD) + behind[:-5])
+    await turns()
+    for body in (CARD, other, CARD):
+        sent = far.takes()
+        assert sent.count(b"POST ") == 1, "each in its turn"
+        assert sent.endswith(body)
+        far.says(b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: %d\r\n\r\n%b" % (AS_JSON, len(CARD_ANSWER), CARD_ANSWER))
+        await turns()
+        answer = near.takes()
+        assert (status_of(answer), is_led(answer)) == (200, body == CARD)
+        if body == other:
+            near.says(behind[-5:])
+            await turns()
+    assert [fact.request_bytes for fact in wire.exchanges] == [len(CARD), len(other), len(CARD)]
+    assert [fact.sent_bytes for fact in wire.attempts] == [len(CARD), len(other), len(CARD)]
+    assert wire.is_clean
+    await wire.stops()
+
+
+@pytest.mark.parametrize("expects", [False, True], ids=["at once", "expects 100"])
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+async def test_a_card_is_asked_for_in_whatever_framing_and_pieces(*, expects: bool, is_chunked: bool) -> None:
+    wire, near, far = leads_cards()
+    framing = CHUNKED_FIELD if is_chunked else b"Content-Length: %d" % len(CARD)
+    near.says(request(b"POST", b"/llm/a2a", AS_JSON, framing, *[b"Expect: 100-continue"][:expects]))
+    await turns()
+    assert near.takes() == (b"HTTP/1.1 100 Continue\r\n\r\n" if expects else b"")
+    content = chunk(CARD[:9]) + chunk(CARD[9:]) + b"0\r\nX-T: 1\r\n\r\n" if is_chunked else CARD
+    near.says(content[:14])  # a whole chunk, where there are any
+    await turns()
+    assert far.takes() == b""
+    near.says(content[14:])
+    await turns()
+    assert far.takes().endswith(b"\r\n\r\n" + content)
+    said = b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: %d\r\n\r\n%b" % (AS_JSON, len(CARD_ANSWER), CARD_ANSWER)
+    far.says((b"HTTP/1.1 100 Continue\r\n\r\n" if expects else b"") + said)
+    await turns()
+    answer = near.takes()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), "once is enough"
+    assert is_led(answer)
+    assert wire.is_clean
+    await wire.stops()
+
+
+@pytest.mark.parametrize("who", ["the client goes", "an operator stops it"])
+@pytest.mark.parametrize("when", [0, 1, 12], ids=["at once", "a turn later", "when it is on its way"])
+async def test_a_card_that_nobody_waits_for_any_more_is_over_at_once(who: str, when: int) -> None:
+    wire, near, far = leads_cards()
+    near.says(request(b"POST", b"/llm/a2a", AS_JSON, body=CARD))
+    await turns(when)
+    if who == "the client goes":
+        near.half_closes()
+    else:
+        (exchange,) = wire.listener.exchanges()
+        exchange.stop("enough")
+    await turns()
+    assert [fact.error for fact in wire.exchanges] == ["client_gone" if who == "the client goes" else "stopped"]
+    if who == "an operator stops it":
+        assert error_of(near.takes()) == "stopped"
+        far = far if not far.ended else wire.connection()
+        near.says(request(b"POST", b"/llm/a2a", AS_JSON, body=CARD))
+        await turns()
+        assert far.takes().endswith(CARD), "the connection is kept"
+        far.says(OK)
+        await turns()
+    assert wire.is_clean
+    await wire.stops()
+
+
+async def test_a_card_that_was_stopped_while_its_long_request_waited_for_its_turn_is_not_asked_for() -> None:
+    asked: list[int] = []
+    wire, near, far = leads_cards(guard(lambda exchange: asked.append(1), Stage.KILL_SWITCH), dialect="a2a")
+    body = CARD.replace(b"}", b',"params":{"x":"%b"}}' % (b"x" * (2 << 20)))
+    whole = request(b"POST", b"/llm/a2a", AS_JSON, body=body)
+    near.says(whole[:-1])
+    (exchange,) = wire.listener.exchanges()
+    near.says(whole[-1:])
+    exchange.stop("enough")
+    await turns()
+    assert error_of(near.takes()) == "stopped"
+    assert far.takes() == b""
+    assert [fact.error for fact in wire.exchanges] == ["stopped"]
+    assert (wire.attempts, asked) == ([], []), "nobody is asked about what is over"
+    assert wire.is_clean
     await wire.stops()
 
 
