@@ -42,15 +42,16 @@ class Inspection:
     One request, read.
 
     `asked` is None until it has been read, and for what only looked like a message. `most_bytes` is the longest body that is
-    collected.
+    collected. `may_change`: the sidecar itself may want to change such a request.
     """
 
-    __slots__ = ("_body", "_inspector", "_unread", "asked", "most_bytes")
+    __slots__ = ("_body", "_inspector", "_unread", "asked", "may_change", "most_bytes")
 
     def __init__(self, inspector: Inspector) -> None:
         self._inspector = inspector
         self.most_bytes = inspector.most_bytes
         self.asked: Asked | None = None
+        self.may_change = False
         self._body: bytes | None = None
         self._unread = ""
 
@@ -73,10 +74,14 @@ class Inspection:
         else:
             asked, self._unread = self._inspector.unread(), why
         self.asked = exchange.asked = asked
-        if isinstance(asked, McpAsked) and asked.traceparent:
-            join_trace(listener, exchange, asked.traceparent, asked.tracestate)
+        if isinstance(asked, McpAsked):
+            self.may_change = True
+            if asked.traceparent:
+                join_trace(listener, exchange, asked.traceparent, asked.tracestate)
+        elif asked is not None:
+            self.may_change = asked.streams
 
-    def open(self, attempt: Attempt, now_ns: Callable[[], int], *, standing_s: float) -> Transcript | None:
+    def open(self, attempt: Attempt, now_ns: Callable[[], int], standing_s: float) -> Transcript | None:
         """
         Begin the record of one attempt; None where nothing can be read. Its guards may change the request from now on.
 
@@ -95,8 +100,7 @@ class Inspection:
         self, ready: "Ready", exchange: Exchange, attempt: Attempt, transcript: Transcript, content: bytes
     ) -> tuple[bytes, bytes]:
         """Return head and content of an attempt; `content` is the body in its framing, as the client sent it."""
-        asked = transcript.asked
-        if asked.streams or isinstance(asked, McpAsked):
+        if self.may_change:
             self._change_for(exchange, attempt, transcript)
         transcript.is_sent = True
         body = transcript.body

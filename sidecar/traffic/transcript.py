@@ -39,8 +39,10 @@ _STEP_BYTES, _MOST_BEHIND_BYTES = 512 * 1024, 512 * 1024
 """Of a decoded copy what is read in one loop turn, and the coded bytes that may wait for the next ones."""
 _ALLOWED_NS_A_BYTE = 100
 """CPU that reading may take: real events take 3 to 20."""
-_PATIENCE_NS = 60_000_000
-"""CPU that it may take beyond that, in one attempt."""
+_PATIENCE_NS = 20_000_000
+"""CPU that it may take beyond that; reading that costs less earns it back."""
+_MOST_STEP_NS = 12_000_000
+"""What one step counts for at most: the end of one very long event may take longer, and is no game."""
 
 
 class Pricer(Protocol):
@@ -210,16 +212,18 @@ class Transcript:
 
     def _feed_much(self, reader: Reader, pieces: list[bytes]) -> None:
         """Read in steps, and stop where the events cost the loop far more than events do: somebody plays games."""
-        began_ns, allowed_ns = time.thread_time_ns(), 0
+        patience_ns, at_ns = self._patience_ns, time.thread_time_ns()
         for piece in pieces:
             for at in range(0, len(piece), _CHEAP_BYTES):
                 step = piece[at : at + _CHEAP_BYTES] if len(piece) > _CHEAP_BYTES else piece
                 reader.feed(step)
-                allowed_ns += _ALLOWED_NS_A_BYTE * len(step)
-                if time.thread_time_ns() - began_ns - allowed_ns > self._patience_ns:
+                began_ns, at_ns = at_ns, time.thread_time_ns()
+                spent_ns = min(at_ns - began_ns, _MOST_STEP_NS)
+                patience_ns = min(patience_ns + _ALLOWED_NS_A_BYTE * len(step) - spent_ns, _PATIENCE_NS)
+                if patience_ns < 0:
                     self._stop("too_costly")
                     return
-        self._patience_ns -= max(time.thread_time_ns() - began_ns - allowed_ns, 0)
+        self._patience_ns = patience_ns
 
     def _end(self, data: bytes) -> None:
         """Read the last content of a body that came whole."""

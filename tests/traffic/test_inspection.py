@@ -33,7 +33,7 @@ def test_what_is_too_large_has_no_record_that_could_be_changed() -> None:
     inspection, subject = Inspection(inspector()), exchange()
     inspection.begin(NO_LISTENER, subject, None)
     attempt = Attempt(subject, PASSAGE, b"a" * 8, 0)
-    transcript = inspection.open(attempt, int, standing_s=9.0)
+    transcript = inspection.open(attempt, int, 9.0)
     assert transcript is not None
     assert (transcript.unread, transcript.body, attempt.change(Clamp(1))) == ("too_large", None, "too_large")
     assert attempt.idle_timeout_s == 0.0
@@ -45,7 +45,7 @@ def test_a_standing_stream_may_be_silent_from_its_very_beginning() -> None:
     assert subject.asked is not None
     subject.asked.is_standing = True
     attempt = Attempt(subject, PASSAGE, b"a" * 8, 0)
-    inspection.open(attempt, int, standing_s=9.0)
+    inspection.open(attempt, int, 9.0)
     assert (attempt.first_byte_timeout_s, attempt.idle_timeout_s) == (9.0, 9.0)
 
 
@@ -53,7 +53,7 @@ def test_two_attempts_at_once_do_not_share_their_changes() -> None:
     inspection, subject = Inspection(inspector()), exchange()
     inspection.begin(NO_LISTENER, subject, b"hello")
     one, other = (Attempt(subject, PASSAGE, b"a" * 8, 0) for _ in range(2))
-    first, second = inspection.open(one, int, standing_s=9.0), inspection.open(other, int, standing_s=9.0)
+    first, second = inspection.open(one, int, 9.0), inspection.open(other, int, 9.0)
     assert first is not None
     assert second is not None
     assert one.change(Clamp(1)) == other.change(Clamp(2)) == ""

@@ -174,6 +174,23 @@ def test_events_that_cost_far_more_than_events_do_end_the_reading(monkeypatch: p
     assert 0 < said.answered.content_bytes < 100_000
 
 
+def test_very_long_events_may_cost_more_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_ns, steps = 0, 0
+
+    def now() -> int:
+        nonlocal cpu_ns, steps
+        steps += 1
+        cpu_ns += 50_000_000 if steps % 32 == 0 else 100_000
+        return cpu_ns
+
+    monkeypatch.setattr("sidecar.traffic.transcript.time.thread_time_ns", now)
+    transcript, _ = begun()
+    transcript.answers(head())
+    for _ in range(20):
+        transcript.feed(b"x" * 256 * 1024)
+    assert transcript.dialogue(0).unread == ""
+
+
 def test_long_pieces_of_a_stream_that_costs_little_are_all_read() -> None:
     transcript, _ = begun()
     transcript.answers(head())

@@ -127,7 +127,7 @@ class FilteredCall(Call):
     def opened(self, attempt: Attempt) -> Transcript | None:
         if self.inspection is None:
             return None
-        return self.inspection.open(attempt, time.monotonic_ns, standing_s=self.listener.tunnel_idle_timeout_s)
+        return self.inspection.open(attempt, time.monotonic_ns, self.listener.tunnel_idle_timeout_s)
 
     async def _run(self) -> None:
         forward = self._chain.run(self._trials)

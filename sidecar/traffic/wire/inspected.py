@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sidecar.traffic.wire.request_head import RequestHead
 
 
+_monotonic_ns = time.monotonic_ns
 _OWN_TURN_BYTES = 1024 * 1024
 """A request that is longer is read in a loop turn of its own, apart from the one that has brought its last bytes."""
 
@@ -48,7 +49,7 @@ class InspectedCall(Call):
     def __init__(
         self, inbound: "Inbound", listener: "Listener", request: "RequestHead", ready: "Ready", passage: "Passage"
     ) -> None:
-        super().__init__(inbound, listener, request, ready, passage)
+        Call.__init__(self, inbound, listener, request, ready, passage)  # not super(): that is another call, before Python 3.12
         assert ready.inspector is not None
         self._inspection = Inspection(ready.inspector)
         self._collector: Collector | None = None
@@ -123,8 +124,11 @@ class InspectedCall(Call):
             transcript = self._transcript
             if transcript is None:
                 head = ready.head(exchange, attempt)
-            else:
+            elif inspection.may_change or transcript.body is not body:
                 head, content = inspection.made(ready, exchange, attempt, transcript, content)
+            else:
+                transcript.is_sent = True
+                head = ready.head(exchange, attempt)
         except Refused as refused:
             self.refuse(refused)
             return
@@ -148,8 +152,8 @@ class InspectedCall(Call):
         return self._inspection.made(ready, self.exchange, attempt, transcript, content)
 
     def opened(self, attempt: Attempt) -> Transcript | None:
-        self._transcript = self._inspection.open(attempt, time.monotonic_ns, standing_s=self._listener.tunnel_idle_timeout_s)
-        return self._transcript
+        transcript = self._transcript = self._inspection.open(attempt, _monotonic_ns, self._listener.tunnel_idle_timeout_s)
+        return transcript
 
     # the response is read
 
@@ -161,7 +165,7 @@ class InspectedCall(Call):
         if transcript.removal is not None and head.length > 0:
             self._answered(head)
             return self._frame_as(reframe(head, is_1_1=self.request.is_1_1, content_only=True), head)
-        relays = super().upstream_answers(outbound, head)
+        relays = Call.upstream_answers(self, outbound, head)
         self._is_framed = relays and head.length == CHUNKED
         transcript.is_framed = self._is_framed and transcript.removal is None
         return relays
@@ -213,7 +217,7 @@ class InspectedCall(Call):
             if transcript.removal is not None:
                 left = transcript.removal.data(content) + transcript.removal.end("")
                 data = reframed(left, data) if self._is_framed else left
-        super().upstream_ends(data, size)
+        Call.upstream_ends(self, data, size)
 
     # endings
 
