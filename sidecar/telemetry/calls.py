@@ -11,7 +11,6 @@ with `otel_metric_overflow="true"`. What was said in an attempt is counted by di
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from sidecar.model.dialogue import Dialogue
 from sidecar.model.facts import AttemptFinished, ConfigReloaded, ExchangeFinished, Mode, Passage
 from sidecar.runtime.metrics import DURATION_BOUNDS_S, Counter, Histogram, Metrics
 from sidecar.runtime.runtime import Runtime
@@ -116,18 +115,17 @@ class CallMetrics:
                 series.there.value += fact.sent_bytes
                 series.back.value += fact.received_bytes
                 if fact.dialogue is not None:
-                    self._dialogue(fact, fact.dialogue)
+                    (self._dialogues or self._read()).count(fact, fact.dialogue)
             series.calls.value += 1
             took_ns = fact.ended_ns - fact.started_ns
             series.counts[bisect_left(_BOUNDS_NS, took_ns)] += 1  # Histogram.observe, without the call
             if took_ns > 0:  # else the wall clock was put back meanwhile
                 series.duration.sum += took_ns * 1e-9
 
-    def _dialogue(self, fact: AttemptFinished, dialogue: Dialogue) -> None:
-        metrics = self._dialogues
-        if metrics is None:
-            metrics = self._dialogues = DialogueMetrics(self._metrics, self._edition())
-        metrics.count(fact, dialogue)
+    def _read(self) -> DialogueMetrics:
+        """Who counts dialogues, from the first one on."""
+        metrics = self._dialogues = DialogueMetrics(self._metrics, self._edition())
+        return metrics
 
     def _exchange(self, fact: ExchangeFinished) -> _Series:
         """What an exchange adds to; one without an error is found in its passage the next time."""

@@ -76,11 +76,12 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
     """Settle what the attempt holds and tell the bus."""
     started_at = attempt.started_at
     started_ns = exchange.started_ns + started_at - exchange.started_at
+    dialogue = attempt.dialogue
     if attempt.transcript is not None:
-        attempt.dialogue = attempt.transcript.dialogue(started_ns)
+        dialogue = attempt.dialogue = attempt.transcript.dialogue(started_ns)
         attempt.transcript = None
-    if attempt.dialogue is not None and attempt.error != "given_up":
-        exchange.dialogue = attempt.dialogue.without_content()
+    if dialogue is not None and attempt.error != "given_up":
+        exchange.dialogue = dialogue if dialogue.content is None else dialogue.without_content()
     first_byte_at = attempt.first_byte_at
     connected_at = attempt.connected_at
     fact = AttemptFinished(
@@ -100,7 +101,7 @@ def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> 
         (connected_at - started_at) / 1e9 if connected_at else 0.0,
         (first_byte_at - started_at) / 1e9 if first_byte_at else 0.0,
         attempt.resends,
-        attempt.dialogue,
+        dialogue,
     )
     if attempt.permits is None:
         attempt.settled = True

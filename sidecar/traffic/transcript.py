@@ -227,12 +227,8 @@ class Transcript:
 
     def _end(self, data: bytes) -> None:
         """Read the last content of a body that came whole."""
-        head = self._head
-        if head is not None:
-            content_type, self._head = _media_type(head), None
-            if 0 < len(data) <= _CHEAP_BYTES and self._reads_whole(head.status, content_type, data):
-                return
-            self._find_reader(head, content_type)
+        if self._head is not None:
+            self._find_reader(self._head, _media_type(self._head))
         reader = self._reader
         if reader is None:
             return
@@ -253,17 +249,20 @@ class Transcript:
         if not self._first_content_at and reader.answered.content_bytes:
             self._first_content_at = self._now_ns()
 
-    def _reads_whole(self, status: int, content_type: str, data: bytes) -> bool:
+    def _reads_whole(self, head: "ResponseHead", data: bytes) -> bool:
         """Read an answer that came in one piece, where its dialect can do that; False where a reader has to."""
         read = self._inspector.reads_whole
+        if read is None or not 0 < len(data) <= _CHEAP_BYTES:
+            return False
+        media = head.media
         try:
-            answered = read(self.asked, status, content_type, data) if read is not None else None
+            answered = read(self.asked, head.status, _media_type(head) if media is None else media[0], data)
         except Exception:  # noqa: BLE001 - as above
             self._failed()
-            return True
+            return False
         if answered is None:
             return False
-        self._answered = answered
+        self._head, self._answered = None, answered
         if answered.content_bytes:
             self._first_content_at = self._now_ns()
         return True
@@ -281,8 +280,10 @@ class Transcript:
 
     def dialogue(self, started_ns: int) -> Dialogue:
         """What was said, now that the attempt is over which began at `started_ns` since the epoch."""
-        if self.last is not None:
-            self._end(self.last)
+        last = self.last
+        if last is not None:
+            if self._head is None or not self._reads_whole(self._head, last):
+                self._end(last)
         else:
             if self._waiting:
                 self._read_waiting(self._waiting)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from sidecar.dialects.dialect import Unreadable
-from sidecar.dialects.lenient import Lenient, count, size
+from sidecar.dialects.lenient import MOST_COUNT, Lenient, count, size
 from sidecar.dialects.openai import errors
 from sidecar.dialects.openai.answered import LONGEST, OpenAiAnswered
 from sidecar.dialects.openai.calls import ToolCalls
@@ -178,7 +178,11 @@ def take(body: bytes, answered: OpenAiAnswered, provider: str) -> None:
         or (said := choices[0].message) is None
         or said.tool_calls
         or said.function_call is not None
-        or not _is_usual(chunk, choices[0])
+        or choices[0].delta is not None
+        or choices[0].text
+        or choices[0].usage is not None
+        or chunk.x_groq is not None
+        or chunk.error is not _ABSENT
     ):
         answer = ChatBody(answered, provider)
         answer.understand(chunk)
@@ -190,8 +194,9 @@ def take(body: bytes, answered: OpenAiAnswered, provider: str) -> None:
     answered.id, answered.model = (chunk.id or "")[:LONGEST], (chunk.model or "")[:LONGEST]
     if chunk.service_tier:
         answered.service_tier = chunk.service_tier[:LONGEST]
-    if chunk.created is not None:
-        answered.created = count(chunk.created)
+    created = chunk.created
+    if created is not None and 0 < created <= MOST_COUNT:
+        answered.created = int(created)
     if reason:
         answered.finished[choice.index or 0] = reason = reason[:LONGEST]
         answered.finish_reasons.append(reason)
@@ -261,13 +266,6 @@ class ChatStream:
         self._answer.settle()
         answered = self.answered
         answered.is_ended = answered.is_ended or bool(answered.finish_reasons or answered.error_type)
-
-
-def _is_usual(chunk: _Chunk, choice: _Choice) -> bool:
-    """Whether an answer has nothing of what few have."""
-    return (
-        choice.delta is None and not choice.text and choice.usage is None and chunk.x_groq is None and chunk.error is _ABSENT
-    )
 
 
 def _said_bytes(said: _Said) -> int:

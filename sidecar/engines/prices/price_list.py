@@ -111,7 +111,10 @@ class PriceList:
         usage = None if answered is None else answered.usage
         if usage is None and _is_nothing(answered, request_bytes, status) and not self._may_bill(asked, host, status):
             return Cost(0, Pricing.EXACT, why="not_billed" if request_bytes else "nothing_sent")
-        known = self._known_price(asked, answered, host, at_ns)
+        model, told = (answered.model, answered.service_tier) if answered is not None else ("", "")
+        known = self._known.get((asked.provider, host, asked.model, model, told))
+        if known is None or not known.since <= at_ns < known.until:
+            known = self._look_up(asked, model, told, host, at_ns)
         if known.price is None:
             return Cost(0, Pricing.UNPRICED, why=known.why)
         if known.price.is_free:
@@ -137,12 +140,9 @@ class PriceList:
 
     # which price
 
-    def _known_price(self, asked: ModelAsked, answered: ModelAnswered | None, host: str, at_ns: int) -> _Known:
-        model, told = (answered.model, answered.service_tier) if answered is not None else ("", "")
+    def _look_up(self, asked: ModelAsked, model: str, told: str, host: str, at_ns: int) -> _Known:
+        """Find the price of what answered as this model in this tier, and remember it."""
         key = (asked.provider, host, asked.model, model, told)
-        known = self._known.get(key)
-        if known is not None and known.since <= at_ns < known.until:
-            return known
         known = self._looked_up(asked, model, service_tier(told), host, at_ns)
         if len(self._known) >= _MOST_KNOWN and key not in self._known:
             del self._known[next(iter(self._known))]
