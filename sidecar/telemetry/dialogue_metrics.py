@@ -21,7 +21,7 @@ from sidecar.model.usage import Usage
 from sidecar.runtime.metrics import Counter, Histogram, Metrics
 from sidecar.telemetry import semconv
 from sidecar.telemetry.dialogues import kind_of
-from sidecar.telemetry.inference import model_of, sums, totals
+from sidecar.telemetry.inference import sums, totals
 from sidecar.telemetry.semconv import MCP_BOUNDS, SECONDS_BOUNDS, TOKEN_BOUNDS, Name, Semconv
 from sidecar.telemetry.tool_calls import CALL, EXECUTE_TOOL, shown_method
 from sidecar.telemetry.words import Words
@@ -169,7 +169,12 @@ class DialogueMetrics:
                 _observe(series.untold, 0.0)
             if series.used is not None:
                 series.used.add(usage)
-            self._spent(dialogue.cost, asked.provider, model_of(asked, answered), passage.agent)
+            cost, told = dialogue.cost, model or asked.model
+            spent = self._counters.get((asked.provider, told, passage.agent, cost.pricing is _EXACT))
+            if spent is not None and cost.pricing is not _UNPRICED:
+                spent.value += cost.nano_usd
+            else:
+                self._spent(cost, asked.provider, told, passage.agent)
 
     def _spent(self, cost: Cost, provider: str, model: str, agent: str) -> None:
         pricing = cost.pricing

@@ -72,7 +72,9 @@ class DialogueWriter:
 
     def client(self, fact: AttemptFinished, dialogue: Dialogue) -> bytes:
         """Name, attributes and status of the CLIENT span."""
-        asked, answered, kind = dialogue.asked, dialogue.answered, kind_of(fact, dialogue)
+        asked, answered, kind = dialogue.asked, dialogue.answered, dialogue.kind
+        if kind is None:
+            kind = kind_of(fact, dialogue)
         is_plain = not kind and not dialogue.unread and not dialogue.edits and not dialogue.skipped and dialogue.content is None
         if is_plain and isinstance(asked, ModelAsked) and isinstance(answered, ModelAnswered):
             return b"".join(self._inferences.client(dialogue, asked, answered, ""))  # as nearly always

@@ -146,7 +146,8 @@ class Inferences:
                 parts.append(self._first_chunk.seconds(dialogue.first_content_s))
             usage = answered.usage
             if usage is not None and cost is not None:
-                parts.append(self._spending(usage, totals(dialogue, usage), cost.nano_usd if pricing < 3 else -1))
+                summed = dialogue.totals or totals(dialogue, usage)
+                parts.append(self._spending(usage, summed, cost.nano_usd if pricing < 3 else -1))
                 if self._modalities:
                     parts += [key.number(count) for word, key in self._modalities if (count := getattr(usage, word))]
                 return parts

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SHORT_BYTES, _MOST_WAITING = 4 * 1024, 8
+_SHORT_BYTES, _MOST_WAITING = 4 * 1024, 16
 """Pieces that wait to be read together, and how long they may be."""
 _CHEAP_BYTES = 16 * 1024
 """What is fed at once; a stream's pieces are nearly always shorter."""

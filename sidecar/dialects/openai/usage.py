@@ -70,29 +70,25 @@ def usage(told: Told | None, provider: str) -> Usage | None:
         into = told.prompt_tokens_details or told.input_tokens_details or _NONE
         out = told.completion_tokens_details or told.output_tokens_details or _NONE
         cached, thought = into.cached_tokens or 0, out.reasoning_tokens or 0
-        if 0 <= cached <= given <= MOST_COUNT and 0 <= thought <= made <= MOST_COUNT and not _has_more(told, into, out):
-            # As nearly all tell it: the same, without a look at everything that others tell.
+        more = (  # than input, output, and what of them was cached or thought
+            into.audio_tokens
+            or out.audio_tokens
+            or into.cache_write_tokens
+            or into.image_tokens
+            or out.image_tokens
+            or into.cache_read_input_tokens
+            or told.prompt_cache_hit_tokens
+            or told.cached_tokens
+            or told.num_cached_tokens
+            or told.cache_read_input_tokens
+            or told.reasoning_tokens
+            or told.num_search_queries
+            or told.num_server_side_tools_used
+        )
+        if not more and 0 <= cached <= given <= MOST_COUNT and 0 <= thought <= made <= MOST_COUNT:
+            # As nearly all tell it: the same, without putting each class in its place.
             return Usage(int(given) - int(cached), int(cached), 0, 0, 0, 0, 0, 0, 0, 0, 0, int(made) - int(thought), int(thought))
     return _sorted(told, provider)
-
-
-def _has_more(told: Told, into: Details, out: Details) -> object:
-    """Whether more was told than input, output, and what of them was cached or thought."""
-    return (
-        into.audio_tokens
-        or out.audio_tokens
-        or into.cache_write_tokens
-        or into.image_tokens
-        or out.image_tokens
-        or into.cache_read_input_tokens
-        or told.prompt_cache_hit_tokens
-        or told.cached_tokens
-        or told.num_cached_tokens
-        or told.cache_read_input_tokens
-        or told.reasoning_tokens
-        or told.num_search_queries
-        or told.num_server_side_tools_used
-    )
 
 
 def _sorted(told: Told, provider: str) -> Usage | None:

@@ -29,6 +29,7 @@ _MOST_KNOWN = 1024
 """Prices that are remembered, by what they were asked for; more only where somebody makes up names."""
 
 _LESSONS = 64
+"""The estimator learns from so many calls of a price, and then from one in sixteen."""
 _NO_COUNTS: tuple[int, ...] = ()
 _EXACT, _ESTIMATED = Pricing.EXACT, Pricing.ESTIMATED  # to look a member up in its enum is a call
 
@@ -59,11 +60,6 @@ class _Known:
     window: int
     provider: str
     calls: int = 0
-
-    def is_teaching(self) -> bool:
-        """Whether the estimator should learn from this call: from the first ones, and then from one in sixteen."""
-        self.calls += 1
-        return not self.why and (self.calls <= _LESSONS or not self.calls & 15)
 
 
 class PriceList:
@@ -130,8 +126,10 @@ class PriceList:
             if why:
                 usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, why)
                 counts = _NO_COUNTS
-            elif known.is_teaching():
-                self._learn(known, asked, answered, usage, request_bytes, answered_bytes)
+            else:
+                known.calls += 1
+                if (known.calls <= _LESSONS or not known.calls & 15) and not known.why:
+                    self._learn(known, asked, answered, usage, request_bytes, answered_bytes)
         nano_usd, doubt = known.price.charge(usage, counts)
         if nano_usd < 0:
             return Cost(0, Pricing.UNPRICED, why=doubt)

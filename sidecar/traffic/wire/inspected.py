@@ -185,7 +185,10 @@ class InspectedCall(Call):
             transcript.feed(content)
         outbound = self._outbound
         if outbound is not None and not self._is_wrapped and not self._head_out:
-            outbound.straight = self._passes if removal is None else self._passes_some
+            if removal is None:
+                outbound.straight, outbound.reads = self._inbound.write_now, transcript.feed
+            else:
+                outbound.straight = self._passes_some
 
     def _without(self, removal: BodyEdit, data: bytes, content: bytes) -> bytes:
         """What is left of content that came; `data` is the same in its framing."""
@@ -203,12 +206,6 @@ class InspectedCall(Call):
         if left:
             self._inbound.write_now(left)
         transcript.feed(content)
-
-    def _passes(self, data: bytes) -> None:
-        self._inbound.write_now(data)
-        transcript = self._transcript
-        if transcript is not None:
-            transcript.feed(data)
 
     def upstream_ends(self, data: bytes, size: int) -> None:
         transcript = self._transcript

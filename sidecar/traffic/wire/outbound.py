@@ -86,15 +86,16 @@ class Outbound(Outlet, asyncio.BaseProtocol):
     """
     A connection to an upstream; `address` is the peer's IP, `uses` counts the requests it carried.
 
-    A sink that only passes the body on may set `straight`, which then gets its bytes instead of `upstream_sends`. `received` is
-    how much of a body had come when it was aborted; `is_unwanted` keeps it from being used again. `news(0)` says
-    whether the peer has closed, or said something, that the loop has not read yet; false is no. It is poll(2) itself: a peek by
-    recv(2) costs three times as much, because nothing to read is an exception.
+    A sink that only passes the body on may set `straight`, which then gets its bytes instead of `upstream_sends`, and `reads`,
+    which gets them when they have been passed on. `received` is how much of a body had come when it was aborted;
+    `is_unwanted` keeps it from being used again. `news(0)` says whether the peer has closed, or said something, that the loop has
+    not read yet; false is no. It is poll(2) itself: a peek by recv(2) costs three times as much, because nothing to read is an
+    exception.
     """
 
     __slots__ = (
         "_body", "_interim", "_is_paused", "_keep", "_keeper", "_method", "_partial", "_relays", "address", "first_byte",
-        "idle_since", "is_open", "is_unwanted", "news", "received", "request_is_sent", "sink", "straight", "uses",
+        "idle_since", "is_open", "is_unwanted", "news", "reads", "received", "request_is_sent", "sink", "straight", "uses",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, sock: socket.socket, address: str) -> None:
@@ -106,6 +107,7 @@ class Outbound(Outlet, asyncio.BaseProtocol):
         self.address = address
         self.sink: Sink | None = None
         self.straight: Callable[[bytes], None] | None = None
+        self.reads: Callable[[bytes], None] | None = None
         self._body: Body | None = None
         self._partial = b""
         self._method = b""
@@ -146,7 +148,7 @@ class Outbound(Outlet, asyncio.BaseProtocol):
 
     def abort(self) -> None:
         """Drop the connection in the middle of whatever it does; its sink hears nothing any more."""
-        self.sink = self.straight = None
+        self.sink = self.straight = self.reads = None
         self.out = b""
         if self._body is not None:
             self.received = self._body.size
@@ -192,6 +194,8 @@ class Outbound(Outlet, asyncio.BaseProtocol):
             self._end(sink, data, body.size, is_clean=not body.rest)
         elif self.straight is not None and data:
             self.straight(data)
+            if self.reads is not None:
+                self.reads(data)
         else:
             sink.upstream_sends(data)
 
@@ -314,7 +318,7 @@ class Outbound(Outlet, asyncio.BaseProtocol):
     def _end(self, sink: Sink, data: bytes, size: int, *, is_clean: bool) -> None:
         """The response is whole; `is_clean` is false where more came than belongs to it."""
         self._body = None
-        self.sink = self.straight = None
+        self.sink = self.straight = self.reads = None
         if self._keep and self.request_is_sent and is_clean:
             if self._is_paused:
                 self.resume()  # before it is the pool's, and somebody else's to pause
