@@ -5,7 +5,7 @@ Providers count differently (OpenAI and Gemini put cached tokens into the input,
 as output, Gemini beside it). A dialect sorts them out once, here, and nobody after it has to know.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NONSENSE = "nonsense"
 """The doubt of a usage in which a number can be no count: negative, or above what anybody counts."""
@@ -22,6 +22,8 @@ class Usage:
     told. `web_searches` and `tool_uses` count server-side work that is billed by the call. `input_characters`,
     `output_characters` and `billed_seconds` serve those who bill by these. `doubt` is `NONSENSE` or `CONTRADICTION` where what
     was told cannot be so, "" otherwise: the counts are then what is left of it, and nothing that is reckoned from them is exact.
+    `text` are input, cache reads, output and reasoning where a dialect knows that there is nothing else, so that nobody has to
+    look; who changes a count makes it None.
     """
 
     input_tokens: int = 0
@@ -46,6 +48,7 @@ class Usage:
     output_characters: int = 0
     billed_seconds: float = 0.0
     doubt: str = ""
+    text: tuple[int, int, int, int] | None = field(default=None, init=False, compare=False, repr=False)
 
     @property
     def cache_read_total(self) -> int:

@@ -48,7 +48,8 @@ def totals(dialogue: Dialogue, usage: Usage) -> tuple[int, int, int, int]:
     """Input, cache reads and cache writes in it, and output of the dialogue's usage: worked out once."""
     found = dialogue.totals
     if found is None:
-        found = dialogue.totals = sums(usage)
+        text = usage.text
+        found = dialogue.totals = sums(usage) if text is None else (text[0] + text[1], text[1], 0, text[2] + text[3])
     return found
 
 

@@ -88,7 +88,7 @@ def asked_members(asked: Asked, names: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Usage):
-        return {name: count for name, count in asdict(value).items() if count}
+        return {name: count for name, count in asdict(value).items() if count and name != "text"}
     if isinstance(value, list) and value and not isinstance(value[0], str):
         return [{**asdict(call), "arguments": call.arguments.decode()} for call in value]
     return value

@@ -110,8 +110,10 @@ class ResponseAnswer:
         if found is not None:
             searched = told.tool_usage.web_search if told.tool_usage else None
             web, other = searches(_kinds(output), searched.num_requests if searched else None)
-            found.web_searches = found.web_searches or web
-            found.tool_uses = found.tool_uses or other
+            if web or other:
+                found.web_searches = found.web_searches or web
+                found.tool_uses = found.tool_uses or other
+                found.text = None
             answered.usage = found
         reason = told.incomplete_details.reason if told.incomplete_details else None
         if told.status in ("completed", "incomplete", "failed", "cancelled"):

@@ -87,7 +87,11 @@ def usage(told: Told | None, provider: str) -> Usage | None:
         )
         if not more and 0 <= cached <= given <= MOST_COUNT and 0 <= thought <= made <= MOST_COUNT:
             # As nearly all tell it: the same, without putting each class in its place.
-            return Usage(int(given) - int(cached), int(cached), 0, 0, 0, 0, 0, 0, 0, 0, 0, int(made) - int(thought), int(thought))
+            read, reasoning = int(cached), int(thought)
+            fresh, said = int(given) - read, int(made) - reasoning
+            found = Usage(fresh, read, 0, 0, 0, 0, 0, 0, 0, 0, 0, said, reasoning)
+            found.text = (fresh, read, said, reasoning)
+            return found
     return _sorted(told, provider)
 
 

@@ -119,8 +119,12 @@ class PriceList:
         if usage is None or answered is None or not _is_whole(answered):
             usage, why = self._estimated(known, asked, answered, request_bytes, answered_bytes, _why(answered, status))
         else:
-            counts = counts_of(usage)
-            into, out = sum(counts[:INPUTS]), sum(counts[INPUTS:TOKENS])
+            text = usage.text
+            if text is None:
+                counts = counts_of(usage)
+                into, out = sum(counts[:INPUTS]), sum(counts[INPUTS:TOKENS])
+            else:
+                into, out = text[0] + text[1], text[2] + text[3]
             if not (0 < into <= MOST_TOKENS and 0 < out <= MOST_TOKENS) or usage.doubt:
                 why = usage.doubt or _doubt(asked, answered, usage, request_bytes)
             if why:

@@ -87,7 +87,7 @@ def test_whatever_is_told_no_count_is_negative_and_the_input_is_never_exceeded(t
     found = usage(told, provider)
     if found is None:
         return
-    assert all(getattr(found, name) >= 0 for name in Usage.__slots__ if name != "doubt")
+    assert all(getattr(found, name) >= 0 for name in Usage.__slots__ if name not in ("doubt", "text"))
     total = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
     if total is not None:
         assert found.input_total <= max(total, 0)
@@ -125,7 +125,13 @@ def test_what_nearly_all_tell_is_sorted_as_everything_is(
     totals: tuple[float | None, float | None], is_sum_told: bool, members: dict[str, float | None], parts: list[Details | None], provider: str
 ) -> None:
     told = _told(totals, is_sum_told, members, parts)
-    assert usage(told, provider) == _sorted(told, provider)
+    found = usage(told, provider)
+    assert found == _sorted(told, provider)
+    if found is not None and found.text is not None:
+        read, reasoning = found.cache_read_tokens, found.reasoning_tokens
+        assert found.text == (found.input_tokens, read, found.output_tokens, reasoning)
+        assert (found.input_total, found.output_total) == (found.input_tokens + read, found.output_tokens + reasoning)
+        assert not (found.web_searches or found.tool_uses or found.input_characters or found.output_characters or found.billed_seconds)
 
 
 def test_searches_are_those_told_or_those_counted() -> None:

@@ -17,7 +17,7 @@ def flat(**dollars: float) -> dict[str, Tiered]:
 def test_the_classes_are_those_of_a_usage_and_the_inputs_come_first() -> None:
     told = Usage(**dict.fromkeys(list(CLASSES.values())[:11], 1))
     assert (told.input_total, told.output_total) == (11, 0)
-    assert set(CLASSES.values()) == set(Usage.__slots__) - {"billed_seconds", "doubt"}
+    assert set(CLASSES.values()) == set(Usage.__slots__) - {"billed_seconds", "doubt", "text"}
 
 
 def test_a_call_is_summed_in_integers_and_rounded_up_once() -> None:
@@ -119,4 +119,8 @@ _LISTED = st.sets(st.sampled_from(["input", "cache_read", "output", "reasoning",
 )
 def test_a_call_of_nothing_but_text_costs_what_the_sum_over_all_classes_says(usage: Usage, listed: set[str]) -> None:
     price = price_of({name: (1234 + len(name), ()) for name in listed})
-    assert price.charge(usage) == replace(price, base=replace(price.base, text=None)).charge(usage)
+    everything = replace(price, base=replace(price.base, text=None)).charge(usage)
+    assert price.charge(usage) == everything
+    if not usage.input_audio_tokens:
+        usage.text = (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens, usage.reasoning_tokens)
+        assert price.charge(usage) == everything

@@ -271,7 +271,7 @@ def _is_true(scene: Scene, attempt: AttemptFinished, provider: str, calls: list[
     assert isinstance(answered, ModelAnswered)
     told = (asked.provider, asked.operation, asked.model, asked.streams)
     _is(told, (provider, scene.operation, scene.model, scene.streams), "what was asked")
-    usage = None if answered.usage is None else {name: count for name, count in asdict(answered.usage).items() if count}
+    usage = None if answered.usage is None else {name: count for name, count in asdict(answered.usage).items() if count and name != "text"}
     tools = [(name, json.loads(arguments)) for name, arguments in calls]
     wanted = [(name, json.loads(arguments)) for name, arguments in scene.tools]
     _is((usage, tuple(answered.finish_reasons), tools), (scene.usage, scene.finish, wanted), "what was answered")
