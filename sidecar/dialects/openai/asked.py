@@ -160,7 +160,7 @@ _MOST_KEPT_BYTES = 2048
 _MOST_KEPT = 256
 _MOST_FAMILIAR = 128
 _familiar: dict[tuple[str, str, bool], Familiar[OpenAiAsked]] = {}
-"""By all that a head says which chat requests depend on; where there are more kinds of heads, the later ones are read in full."""
+"""By all that a head says which chat requests depend on; of more kinds of heads the oldest goes."""
 
 _kept: dict[bytes, _Offered] = {}
 """Short lists of tools that were read already: an agent offers the same ones with each of its calls."""
@@ -189,7 +189,9 @@ def _known(heading: Heading) -> _Known:
     if known.endpoint == CHAT:
         key = (known.provider, known.deployment, known.takes_options)
         known.familiar = _familiar.get(key)
-        if known.familiar is None and len(_familiar) < _MOST_FAMILIAR:
+        if known.familiar is None:
+            if len(_familiar) >= _MOST_FAMILIAR:
+                del _familiar[next(iter(_familiar))]
             known.familiar = _familiar[key] = Familiar()
     heading.memo = known
     return known
@@ -206,8 +208,8 @@ def request(operation: str, heading: Heading, body: bytes) -> OpenAiAsked:
     if type(known) is not _Known:
         known = _known(heading)
     familiar = known.familiar
-    around = familiar.around(body) if familiar is not None else b""
-    if familiar is None or not around:
+    around = familiar.around(body) if familiar is not None else None
+    if familiar is None or around is None:
         return _read(operation, known, body)
     asked = familiar.find(around)
     if asked is None:

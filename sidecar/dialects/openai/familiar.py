@@ -22,50 +22,59 @@ After so many more unknown requests than known ones 1,024 are not looked up, as 
 """
 _BEGINNING = 24
 """Bytes that messages are looked for by: for such a short text the search is simple, and fast."""
-
+_NAMED = (b'"messages":', b'"messages": ')
 
 A = TypeVar("A", bound=ModelAsked)
+Around = tuple[bytes, bytes]
+"""What stands before the messages of a request, and behind them."""
 
 
 class _Messages(msgspec.Struct, gc=False):
     messages: msgspec.Raw = msgspec.Raw()
 
 
+class _Text(msgspec.Struct, gc=False):
+    content: str | None = None
+
+
 _messages = msgspec.json.Decoder(_Messages).decode
+_texts = msgspec.json.Decoder(list[_Text]).decode
 
 
 class Familiar(Generic[A]):
     """
     What requests of one kind of head have asked for, by what stands around their messages.
 
-    Only messages without a list in them count, which all parts but texts need: a file or picture among them would change what
-    is asked. At most 16 requests of 4 KiB are kept, the oldest goes.
+    Only messages that are nothing but texts count: a file or picture among them would change what is asked. At most 16 requests
+    of 4 KiB are kept, the oldest goes.
     """
 
     __slots__ = ("_kept", "_patience", "_rest")
 
     def __init__(self) -> None:
-        self._kept: dict[bytes, A] = {}
+        self._kept: dict[Around, A] = {}
         self._patience = _PATIENCE
         self._rest = 0
 
-    def around(self, body: bytes) -> bytes:
-        """Return a body without its messages; b"" where one cannot go by that."""
+    def around(self, body: bytes) -> Around | None:
+        """Return a body without its messages; None where one cannot go by that."""
         if self._rest or len(body) > _MOST_BODY_BYTES:
             self._rest -= 1 if self._rest else 0
-            return b""
+            return None
         try:
             messages = bytes(_messages(body).messages)
+            _texts(messages)
         except (ValueError, RecursionError):
-            return b""
+            return None
         begins = body.find(messages[:_BEGINNING])
         ends = begins + len(messages)
+        before = body[:begins]
         # Where the first text that begins like them is not theirs, they are not looked for any further.
-        if not messages or messages.find(b"[", 1) > 0 or body[begins:ends] != messages:
-            return b""
-        return body[:begins] + body[ends:]
+        if body[begins:ends] != messages or not before.endswith(_NAMED):
+            return None
+        return before, body[ends:]
 
-    def find(self, around: bytes) -> A | None:
+    def find(self, around: Around) -> A | None:
         """Return what a request with this around its messages has asked for, None where there was none."""
         found = self._kept.get(around)
         if found is None:
@@ -76,9 +85,10 @@ class Familiar(Generic[A]):
             self._patience += 1
         return found
 
-    def keep(self, around: bytes, asked: A) -> None:
+    def keep(self, around: Around, asked: A) -> None:
         """Remember what was asked for."""
-        if len(around) > _MOST_AROUND_BYTES:
+        before, behind = around
+        if len(before) + len(behind) > _MOST_AROUND_BYTES:
             return
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]

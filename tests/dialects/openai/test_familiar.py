@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sidecar.dialects import openai
 from sidecar.dialects.dialect import Heading
 from sidecar.dialects.openai.asked import OpenAiAsked
-from sidecar.dialects.openai.familiar import Familiar
+from sidecar.dialects.openai.familiar import Around, Familiar
 from sidecar.model.asked import ModelAsked
 
 SAID = [{"role": "user", "content": "hello"}]
@@ -27,15 +27,21 @@ def heading(deployment: str = "") -> Heading:
 def familiar(*bodies: bytes) -> Familiar[ModelAsked]:
     known = Familiar[ModelAsked]()
     for each in bodies:
-        known.keep(known.around(each), ModelAsked("openai", "chat"))
+        known.keep(around(known, each), ModelAsked("openai", "chat"))
     return known
+
+
+def around(known: Familiar[ModelAsked], body: bytes) -> Around:
+    found = known.around(body)
+    assert found is not None
+    return found
 
 
 def test_a_request_is_known_again_by_what_stands_around_its_messages() -> None:
     known = familiar(body(temperature=0.5))
     again = [*SAID, {"role": "assistant", "content": "hi"}]
-    assert known.find(known.around(body(again, temperature=0.5))) == ModelAsked("openai", "chat")
-    assert known.find(known.around(body(again, temperature=0.6))) is None
+    assert known.find(around(known, body(again, temperature=0.5))) == ModelAsked("openai", "chat")
+    assert known.find(around(known, body(again, temperature=0.6))) is None
 
 
 @pytest.mark.parametrize(
@@ -48,44 +54,56 @@ def test_a_request_is_known_again_by_what_stands_around_its_messages() -> None:
         b'{"messages":',
         b"[" * 5000,
         body([{"role": "user", "content": [{"type": "text", "text": "x"}]}]),
-        body([{"role": "user", "content": "a list: [1]"}]),
+        body("text"),
+        body(None),
+        body({"role": "user", "content": "x"}),
+        body([{"role": "user", "content": {"type": "image_url", "image_url": {"url": "http://x.test"}}}]),
+        b'{"messages":[{"role":"user","content":"\xff"}]}',
+        b'{"messages":[{"role":"user","content":"\\ud800"}]}',
+        b'{"model":"[]m","messages":[]}',
+        b'{"\\u006dessages":[{"role":"user","content":"x"}]}',
+        b'{"messages":[{"role":"user","content":"x"}],"\\u006dessages":[]}',
         b'{"user":"[{\\"role\\":\\"user\\",\\"content", "metadata":[{"role": "user", "content": 1}],"messages":'
         + json.dumps(SAID).encode()
         + b"}",
         body([{"role": "user", "content": "x" * 70_000}]),
     ],
-    ids=["empty", "cut", "list", "none", "cut-messages", "deep", "parts", "bracket", "begins-alike", "long"],
+    ids=[
+        "empty", "cut", "list", "none", "cut-messages", "deep", "parts", "a-text", "null", "an-object", "object-content", "no-utf8", "half-a-pair",
+        "found-in-the-model", "escaped-name", "escaped-twin", "begins-alike", "long",
+    ],
+
 )
 def test_what_cannot_go_by_that_is_left_to_be_read(unlike: bytes) -> None:
-    assert Familiar[ModelAsked]().around(unlike) == b""
+    assert Familiar[ModelAsked]().around(unlike) is None
 
 
 def test_the_oldest_of_many_goes_and_a_large_one_is_not_kept() -> None:
     bodies = [body(seed=seed) for seed in range(17)]
     known = familiar(*bodies)
-    assert known.find(known.around(bodies[0])) is None
-    assert all(known.find(known.around(each)) is not None for each in bodies[1:])
+    assert known.find(around(known, bodies[0])) is None
+    assert all(known.find(around(known, each)) is not None for each in bodies[1:])
     large = body(user="x" * 5000)
-    known.keep(known.around(large), ModelAsked("openai", "chat"))
-    assert known.find(known.around(large)) is None
+    known.keep(around(known, large), ModelAsked("openai", "chat"))
+    assert known.find(around(known, large)) is None
 
 
 def test_who_puts_something_new_into_each_request_is_not_looked_up_for_ever() -> None:
     known = Familiar[ModelAsked]()
     for number in range(64):
-        assert known.find(known.around(body(user=str(number)))) is None
-    assert [known.around(body()) for _ in range(1024)] == [b""] * 1024
+        assert known.find(around(known, body(user=str(number)))) is None
+    assert [known.around(body()) for _ in range(1024)] == [None] * 1024
     for number in range(8):
-        assert known.find(known.around(body(user=str(number)))) is None
-    assert known.around(body()) == b""
+        assert known.find(around(known, body(user=str(number)))) is None
+    assert known.around(body()) is None
 
 
 def test_a_known_request_now_and_then_keeps_the_others_looked_up() -> None:
     known = familiar(body())
     for number in range(200):
-        assert known.find(known.around(body())) is not None
-        assert known.find(known.around(body(user=str(number)))) is None
-    assert known.around(body()) != b""
+        assert known.find(around(known, body())) is not None
+        assert known.find(around(known, body(user=str(number)))) is None
+    assert known.around(body()) is not None
 
 
 def whole(asked: OpenAiAsked) -> tuple[object, ...]:
@@ -102,7 +120,8 @@ PARTS = st.lists(
     ),
     max_size=2,
 )
-MESSAGES = st.lists(st.fixed_dictionaries({"role": TEXTS, "content": st.one_of(TEXTS, PARTS, st.none())}), max_size=3)
+STRANGE = st.sampled_from([None, "x", {}, [], [None], ["x"], [[]], {"role": "user", "image_url": "http://x.test"}])
+MESSAGES = STRANGE | st.lists(st.fixed_dictionaries({"role": TEXTS, "content": st.one_of(TEXTS, PARTS, st.none(), st.just({"image_url": {"url": "http://x.test"}}), st.just(5))}), max_size=3)
 MORE = st.fixed_dictionaries(
     {},
     optional={
@@ -110,6 +129,7 @@ MORE = st.fixed_dictionaries(
         "max_tokens": st.integers(-5, 5),
         "temperature": st.sampled_from([0, 1.5, None, "x"]),
         "tools": st.sampled_from([[], [{"type": "function", "function": {"name": "f"}}], [{"type": "web_search"}], SAID]),
+        "model": st.sampled_from(["[]m", "m[]", "m", "null", "nullm"]),
         "metadata": st.sampled_from([SAID, {"messages": SAID}, "messages"]),
     },
 )
