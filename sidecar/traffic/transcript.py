@@ -35,8 +35,10 @@ _SHORT_BYTES, _MOST_WAITING = 4 * 1024, 16
 """Pieces that wait to be read together, and how long they may be."""
 _CHEAP_BYTES = 16 * 1024
 """What is fed at once; a stream's pieces are nearly always shorter."""
-_STEP_BYTES, _MOST_BEHIND_BYTES = 512 * 1024, 512 * 1024
-"""Of a decoded copy what is read in one loop turn, and the coded bytes that may wait for the next ones."""
+_MOST_BEHIND_BYTES = 512 * 1024
+"""What may wait to be read where nobody holds the upstream back."""
+_TURN_NS, _MOST_END_NS = 4_000_000, 60_000_000
+"""CPU that reading may take in one loop turn; and for what is still unread when an answer is over."""
 _ALLOWED_NS_A_BYTE = 100
 """CPU that reading may take: real events take 3 to 20."""
 _PATIENCE_NS = 20_000_000
@@ -54,18 +56,27 @@ class Pricer(Protocol):
     ) -> Cost: ...  # fmt: skip
 
 
+class Flow(Protocol):
+    """Who can hold the upstream back."""
+
+    def reading_is_behind(self, *, is_behind: bool) -> None:
+        """More has come than could be read in its turn; or all of it has been read now."""
+        ...
+
+
 class Transcript:
     """
     The reading of one attempt's answer.
 
     `unread` says why the request, or the answer, is not read in full. `edits` and `skipped` are what was done to the request,
-    and what was not. What comes is in chunks where `is_framed`; `last`, the end of the content, never is.
+    and what was not. What comes is in chunks where `is_framed`; `last`, the end of the content, never is. `flow`
+    holds the upstream back while `is_late`: what has come is read in turns, so that other calls have theirs.
     """
 
     __slots__ = (
-        "_answered", "_attempt", "_copy", "_decoder", "_first_content_at", "_head", "_inspector", "_is_late", "_now_ns",
-        "_patience_ns", "_reader", "_waiting", "_whole", "asked", "body", "edits", "is_framed", "is_sent", "last",
-        "removal", "sent_bytes", "skipped", "unread",
+        "_answered", "_attempt", "_behind", "_copy", "_decoder", "_first_content_at", "_head", "_inspector",
+        "_is_over", "_now_ns", "_patience_ns", "_reader", "_waiting", "_whole", "asked", "body", "edits", "flow",
+        "is_framed", "is_late", "is_sent", "last", "removal", "sent_bytes", "skipped", "unread",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +91,9 @@ class Transcript:
         self.body = body
         self._patience_ns = _PATIENCE_NS
         self._first_content_at = self.sent_bytes = 0
-        self.is_framed = self.is_sent = self._is_late = False
+        self.is_framed = self.is_sent = self.is_late = self._is_over = False
+        self._behind = b""
+        self.flow: Flow | None = None
         self._head: ResponseHead | None = None
         self._answered: Answered | None = None
         self._reader: Reader | None = None
@@ -95,10 +108,10 @@ class Transcript:
 
     def change(self, change: Change) -> str:
         """Change the request's body; returns "" or a word why that cannot be. Harmless once it has been sent: `sent`."""
+        if self.is_sent:
+            return "sent"
         if self.body is None:
             why = self.unread or "unread"
-        elif self.is_sent:
-            return "sent"
         else:
             before = self.body
             self.body, why = self._inspector.edit(self.asked, before, change)
@@ -164,19 +177,17 @@ class Transcript:
         waiting.clear()
         self._read(content_of(data) if self.is_framed else data)
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: bytes, most_ns: int = _TURN_NS) -> None:
         if self._head is not None:
             self._find_reader(self._head, _media_type(self._head))
         reader = self._reader
-        if reader is None:
+        if reader is None or reader.__class__ is _Stopped:
             return
         try:
-            if self._decoder is None and len(data) <= _CHEAP_BYTES:
+            if self._decoder is None and len(data) <= _CHEAP_BYTES and not self._behind:
                 reader.feed(data)
-            elif self._decoder is None:
-                self._feed_much(reader, [data])
             else:
-                self._feed_decoded(reader, self._decoder, data)
+                self._feed_much(reader, data, most_ns)
         except Undecodable as fault:
             self._stop(fault.reason)
             return
@@ -186,44 +197,60 @@ class Transcript:
         if not self._first_content_at and reader.answered.content_bytes:
             self._first_content_at = self._now_ns()
 
-    def _feed_decoded(self, reader: Reader, decoder: Decoder, data: bytes) -> None:
-        """Read a decoded copy, of which one read from the network may bring megabytes: a step now, and the others soon."""
-        self._feed_much(reader, decoder.feed(data, _STEP_BYTES))
-        if decoder.behind_bytes > _MOST_BEHIND_BYTES:
-            self._catch_up()
-        elif decoder.behind_bytes and not self._is_late:
-            self._is_late = True
+    def _feed_much(self, reader: Reader, data: bytes, most_ns: int) -> None:
+        """
+        Read what is behind and what has come, in steps and for so long; the rest waits for a loop turn of its own.
+
+        Reading stops where the events cost the loop far more than events do: somebody plays games.
+        """
+        decoder, unread, at = self._decoder, self._behind, 0
+        if data:
+            unread += data if decoder is None else b"".join(decoder.feed(data, 1))
+        if self.flow is None and self._behind_bytes > _MOST_BEHIND_BYTES:
+            most_ns = _MOST_END_NS  # nobody holds the upstream back
+        patience_ns, at_ns = self._patience_ns, time.thread_time_ns()
+        end_ns = at_ns + most_ns
+        while at_ns < end_ns:
+            if at >= len(unread):
+                unread, at = b"".join(decoder.feed(b"", 1)) if decoder is not None else b"", 0
+                if not unread:
+                    break
+                at_ns = time.thread_time_ns()
+            step = unread[at : at + _CHEAP_BYTES]
+            reader.feed(step)
+            at += len(step)
+            began_ns, at_ns = at_ns, time.thread_time_ns()
+            spent_ns = min(at_ns - began_ns, _MOST_STEP_NS)
+            patience_ns = min(patience_ns + _ALLOWED_NS_A_BYTE * len(step) - spent_ns, _PATIENCE_NS)
+            if patience_ns < 0:
+                self._stop("too_costly")
+                return
+        self._patience_ns, self._behind = patience_ns, unread[at:]
+        if most_ns == _TURN_NS and not self.is_late and self._behind_bytes:
+            self.is_late = True
+            if self.flow is not None:
+                self.flow.reading_is_behind(is_behind=True)
             asyncio.get_running_loop().call_soon(self._next_step)
 
+    @property
+    def _behind_bytes(self) -> int:
+        """How much of what has come is still to be read."""
+        return len(self._behind) + (self._decoder.behind_bytes if self._decoder is not None else 0)
+
     def _next_step(self) -> None:
-        self._is_late = False
+        self.is_late = False
+        if self._is_over:
+            return
         self._read(b"")
+        if self.flow is not None and not self.is_late:
+            self.flow.reading_is_behind(is_behind=False)
 
-    def _catch_up(self) -> None:
-        """Read all that has come."""
-        reader, decoder = self._reader, self._decoder
-        try:
-            while reader is not None and decoder is not None and decoder.behind_bytes and reader is self._reader:
-                self._feed_much(reader, decoder.feed(b"", _STEP_BYTES))
-        except Undecodable as fault:
-            self._stop(fault.reason)
-        except Exception:  # noqa: BLE001 - as above
-            self._failed()
-
-    def _feed_much(self, reader: Reader, pieces: list[bytes]) -> None:
-        """Read in steps, and stop where the events cost the loop far more than events do: somebody plays games."""
-        patience_ns, at_ns = self._patience_ns, time.thread_time_ns()
-        for piece in pieces:
-            for at in range(0, len(piece), _CHEAP_BYTES):
-                step = piece[at : at + _CHEAP_BYTES] if len(piece) > _CHEAP_BYTES else piece
-                reader.feed(step)
-                began_ns, at_ns = at_ns, time.thread_time_ns()
-                spent_ns = min(at_ns - began_ns, _MOST_STEP_NS)
-                patience_ns = min(patience_ns + _ALLOWED_NS_A_BYTE * len(step) - spent_ns, _PATIENCE_NS)
-                if patience_ns < 0:
-                    self._stop("too_costly")
-                    return
-        self._patience_ns = patience_ns
+    def _read_rest(self) -> None:
+        """Read all that is behind, within a bound: nothing more will come."""
+        if self._behind_bytes:
+            self._read(b"", _MOST_END_NS)
+            if self._behind_bytes:
+                self._stop("too_costly")
 
     def _end(self, data: bytes) -> None:
         """Read the last content of a body that came whole."""
@@ -235,12 +262,11 @@ class Transcript:
         if self._waiting:
             self._read_waiting(self._waiting)
         try:
-            if data and self._decoder is None and len(data) <= _CHEAP_BYTES:
+            if data and self._decoder is None and len(data) <= _CHEAP_BYTES and not self._behind:
                 reader.feed(data)  # here too, as this is how most answers come
-            elif data:
-                self._read(data)
-            if self._decoder is not None:
-                self._catch_up()
+            else:
+                self._read(data, _MOST_END_NS)
+                self._read_rest()
             reader = self._reader or reader  # another one, where it was stopped
             reader.end()
         except Exception:  # noqa: BLE001 - as above
@@ -276,6 +302,7 @@ class Transcript:
         self.unread = self.unread or ("answer_too_large" if why == "too_large" else why)
         if self._reader is not None:
             self._reader.answered.is_unreadable = True
+            self._behind = b""
             self._reader = _Stopped(self._reader.answered)
 
     def dialogue(self, started_ns: int) -> Dialogue:
@@ -287,8 +314,8 @@ class Transcript:
         else:
             if self._waiting:
                 self._read_waiting(self._waiting)
-            if self._decoder is not None:
-                self._catch_up()
+            self._read_rest()
+        self._is_over = True
         whole = self._whole
         if whole is not None and whole.taken:
             whole.drop()

@@ -185,6 +185,7 @@ class InspectedCall(Call):
             transcript.feed(content)
         outbound = self._outbound
         if outbound is not None and not self._is_wrapped and not self._head_out:
+            transcript.flow = self
             if removal is None:
                 outbound.straight, outbound.reads = self._inbound.write_now, transcript.feed
             else:
@@ -206,6 +207,17 @@ class InspectedCall(Call):
         if left:
             self._inbound.write_now(left)
         transcript.feed(content)
+
+    def reading_is_behind(self, *, is_behind: bool) -> None:
+        outbound = self._outbound
+        if outbound is not None and is_behind:
+            outbound.pause()
+        elif outbound is not None and not self._inbound.is_full:
+            outbound.resume()
+
+    def client_drained(self) -> None:
+        if self._transcript is None or not self._transcript.is_late:
+            super().client_drained()
 
     def upstream_ends(self, data: bytes, size: int) -> None:
         transcript = self._transcript

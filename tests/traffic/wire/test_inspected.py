@@ -738,6 +738,32 @@ async def test_every_piece_of_a_stream_is_read_as_it_passes(stand: SetUp, head: 
     assert dialogue(wire).first_content_s > 0
 
 
+async def test_an_upstream_waits_while_what_it_has_said_is_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_ns = iter(range(0, 10**12, 1_000_000))  # a millisecond for each step of 16 KiB
+    monkeypatch.setattr("sidecar.traffic.transcript.time.thread_time_ns", lambda: next(cpu_ns))
+    wire = Stand(upstream=PARROT)
+    near, far = await asks(wire, say(b"usage"))
+    far.says(CHUNKED + chunk(b"one"))
+    assert far.reads
+    far.says(chunk(b"x" * 200_000))
+    assert near.takes().endswith(chunk(b"x" * 200_000))  # passed on before it is read
+    assert not far.reads
+    near.protocol.pause_writing()
+    near.protocol.resume_writing()
+    assert not far.reads  # a client that takes its bytes is not what it waits for
+    near.protocol.pause_writing()
+    await turns()
+    await turns()
+    assert not far.reads  # nor is the reading any more
+    near.protocol.resume_writing()
+    assert far.reads
+    far.says(chunk(b"x" * 200_000) + b"0\r\n\r\n")
+    await turns()
+    assert heard(wire).content_bytes == 400_003
+    assert heard(wire).is_ended
+    await wire.stops()
+
+
 async def test_many_chunks_in_one_read_are_read_as_their_content(stand: SetUp) -> None:
     wire = stand()
     near, far = await asks(wire, say(b"usage"))
