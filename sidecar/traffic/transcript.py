@@ -37,8 +37,8 @@ _CHEAP_BYTES = 16 * 1024
 """What is fed at once; a stream's pieces are nearly always shorter."""
 _MOST_BEHIND_BYTES = 512 * 1024
 """What may wait to be read where nobody holds the upstream back."""
-_TURN_NS, _MOST_END_NS = 4_000_000, 60_000_000
-"""CPU that reading may take in one loop turn; and for what is still unread when an answer is over."""
+_TURN_NS, _MOST_END_NS = 4_000_000, 30_000_000
+"""CPU that reading may take in one loop turn; and for what is still unread when an answer is over, coded twice as much."""
 _ALLOWED_NS_A_BYTE = 100
 """CPU that reading may take: real events take 3 to 20."""
 _PATIENCE_NS = 20_000_000
@@ -248,7 +248,7 @@ class Transcript:
     def _read_rest(self) -> None:
         """Read all that is behind, within a bound: nothing more will come."""
         if self._behind_bytes:
-            self._read(b"", _MOST_END_NS)
+            self._read(b"", _MOST_END_NS if self._decoder is None else 2 * _MOST_END_NS)
             if self._behind_bytes:
                 self._stop("too_costly")
 
@@ -265,7 +265,7 @@ class Transcript:
             if data and self._decoder is None and len(data) <= _CHEAP_BYTES and not self._behind:
                 reader.feed(data)  # here too, as this is how most answers come
             else:
-                self._read(data, _MOST_END_NS)
+                self._read(data, _MOST_END_NS if self._decoder is None else 2 * _MOST_END_NS)
                 self._read_rest()
             reader = self._reader or reader  # another one, where it was stopped
             reader.end()
