@@ -117,7 +117,8 @@ class App:
     async def _read_prices(self, config: Config) -> None:
         """The list of prices is read once the proxy listens, in a process of its own: until then no call has a price."""
         catalogue = await asyncio.to_thread(_catalogue) if config.prices.genai_prices else None
-        self._prices.use(catalogue)
+        if config.prices == self.config.prices:  # a reload may have said otherwise while we read
+            self._prices.use(catalogue)
 
     async def stop(self) -> None:
         """

@@ -12,9 +12,12 @@ from sidecar.admin.filter import Filter
 from sidecar.app import App
 from sidecar.config import Config, parse
 from sidecar.control.operations import ExchangeUnknown
+from sidecar.engines.prices.price_list import PriceList
 from sidecar.model.errors import ConfigFault, ConfigInvalid
 from sidecar.model.facts import ConfigRefused, ConfigReloaded
+from sidecar.model.usage import Usage
 from sidecar.runtime.runtime import Runtime, State
+from tests.engines.prices.calls import cost
 from tests.peers.raw import RawUpstream
 from tests.peers.wire import Wire, dials
 from tests.repository import ROOT
@@ -323,6 +326,35 @@ async def test_a_config_that_says_the_same_changes_nothing(stage: Stage) -> None
     assert await app.reload(config(stage.upstream.url)) == ()
     assert app.config is before
     assert stage.facts == []
+
+
+async def test_a_list_of_prices_that_has_been_read_too_late_does_not_undo_a_reload(stage: Stage) -> None:
+    def why() -> str:
+        prices: PriceList = stage.runtime.services["prices"]
+        return cost(prices, "openai", "gpt-4o", Usage(input_tokens=1, output_tokens=1)).why
+
+    app = await stage.starts()
+    before = app.config
+    assert why() == ""
+    late = asyncio.create_task(app._read_prices(before))
+    await asyncio.sleep(0)  # it has seen the config, and a thread reads
+    await app.reload(config(stage.upstream.url, more="prices: {genai_prices: false}"))
+    await late
+    assert why() == "no_price_list"
+    await app._read_prices(before)
+    assert why() == "no_price_list"
+    await app.reload(config(stage.upstream.url))
+    assert why() == ""
+
+
+async def test_an_app_is_ready_once_it_has_prices(stage: Stage) -> None:
+    app = await stage.starts(ready=False)
+    assert app._pricing is not None
+    while not app._pricing.done():
+        assert not app.health()["app"].ready
+        await asyncio.sleep(0.001)
+    await app.ready()
+    assert app.health()["app"].ready
 
 
 async def test_a_reload_that_fails_keeps_the_last_good_config(stage: Stage, tmp_path: Path) -> None:

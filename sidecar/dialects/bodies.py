@@ -8,10 +8,12 @@ from sidecar.dialects.dialect import Unreadable
 from sidecar.model.answered import Answered
 
 A = TypeVar("A", bound=Answered)
-MOST_BYTES = 64 << 20
-MOST_PARTS = 1 << 17
+MOST_BYTES = 16 << 20
+"""Of one answer: to put it together and to leap over what is in it takes some 25 ms then."""
+MOST_PARTS = 1 << 18
 """Objects and lists of one answer: each that is taken apart holds the loop for some microseconds; real ones have hundreds."""
 _FEW_BYTES = 1 << 17
+_PIECE_BYTES = 1 << 16  # shorter pieces are put together as they come: millions of them would cost more than their bytes
 _FREE_BYTES = 1 << 16  # of an answer, which need no room: nearly all are no longer
 
 
@@ -41,7 +43,7 @@ class WholeBody(Generic[A]):
         self.answered: A = answered
         self._read = read
         self._most_bytes = most_bytes
-        self._pieces: bytes | bytearray = b""  # the first piece is kept as it is: mostly it is all there is
+        self._pieces: bytes | list[bytes | bytearray] = b""  # the first piece is kept as it is: mostly it is all there is
         self._size = self.taken = 0
         self.space: Space | None = None
         self.has_room = True
@@ -58,11 +60,11 @@ class WholeBody(Generic[A]):
             self.drop()
         elif not self._pieces:
             self._pieces = data
-        elif type(self._pieces) is bytearray:
-            self._pieces += data
+        elif isinstance(self._pieces, list):
+            _add(self._pieces, data)
         else:
-            self._pieces = bytearray(self._pieces)
-            self._pieces += data
+            self._pieces = [self._pieces]
+            _add(self._pieces, data)
 
     def _take(self, space: Space) -> bool:
         more = self._size - self.taken
@@ -81,17 +83,28 @@ class WholeBody(Generic[A]):
     def end(self) -> None:
         """Read what has come; the answer has ended, readable or not."""
         self.answered.is_ended = True
-        body = self._pieces
-        if not body or self.answered.is_unreadable:
+        pieces = self._pieces
+        if not pieces or self.answered.is_unreadable:
             return
         self._pieces = b""
+        body = b"".join(pieces) if isinstance(pieces, list) else pieces
         if len(body) > _FEW_BYTES and body.count(b"{") + body.count(b"[") > MOST_PARTS:
             self.answered.is_unreadable = True
             return
         try:
-            self._read(bytes(body))
+            self._read(body)
         except (ValueError, RecursionError):
             self.answered.is_unreadable = True
+
+
+def _add(pieces: list[bytes | bytearray], data: bytes) -> None:
+    last = pieces[-1]
+    if len(data) >= _PIECE_BYTES:
+        pieces.append(data)
+    elif isinstance(last, bytearray) and len(last) < _PIECE_BYTES:
+        last += data
+    else:
+        pieces.append(bytearray(data))
 
 
 def unless_refused(read: Callable[[bytes], None], status: int) -> Callable[[bytes], None]:

@@ -33,10 +33,10 @@ class Heading:
     """
     The head of a request as a dialect needs it.
 
-    `path` and `query` are those that the upstream sees, without `?`; `fields` the header fields by lower-case name (the last
-    of equal names counts). `host` is the destination's. `provider` is what the config says the upstream is
-    (`gen_ai.provider.name`), "" where it does not. Calls that begin with the same head share it: in `memo` a dialect keeps what
-    it has made of it, so that it looks once.
+    `path` and `query` are those that the upstream sees, without `?`; `fields` the header fields by lower-case name, equal names
+    joined by ", " (RFC 9110 section 5.3): of a field that may stand only once, `only` gives the first value. `host` is the
+    destination's. `provider` is what the config says the upstream is (`gen_ai.provider.name`), "" where it does not. Calls that
+    begin with the same head share it: in `memo` a dialect keeps what it has made of it, so that it looks once.
     """
 
     method: str
@@ -46,6 +46,19 @@ class Heading:
     fields: Mapping[str, str] = field(default_factory=dict)
     provider: str = ""
     memo: object = field(default=None, compare=False, repr=False)
+
+    def only(self, name: str) -> str:
+        """
+        Return the first value of a field that may stand only once and whose values hold no ", ", or "" where there is none.
+
+        Who sends it twice has no right to any meaning; what counts is never the joined text, which nobody has said.
+        """
+        return self.fields.get(name, "").partition(", ")[0]
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the body in lower case, without parameters; "" where the head names none."""
+        return self.only("content-type").partition(";")[0].strip().lower()
 
 
 @dataclass(slots=True)
@@ -126,8 +139,8 @@ class Dialect(Protocol):
 
     def reader(self, asked: Asked, status: int, content_type: str, fields: Mapping[str, str]) -> Reader:
         """
-        Return the reader of the response that has this head; also for errors, whatever their media type. `fields` as in
-        `Heading`.
+        Return the reader of the response that has this head; also for errors, whatever their media type. `fields` are by
+        lower-case name, of equal names the first.
         """
         ...
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from sidecar.dialects.dialect import Unreadable
+from sidecar.dialects.long_text import Text, text_bytes
 
 MOST_MENDED_BYTES = 1 << 20
 """JSON above this is not mended: that costs ten times a decode, and the loop would wait for it."""
@@ -102,10 +103,12 @@ def least(value: float, total: int) -> int:
     return 0
 
 
-def size(text: str | None) -> int:
-    """Return how many bytes a text has in UTF-8."""
+def size(text: Text) -> int:
+    """Return how many bytes a text has in UTF-8; of a long one that was left raw, a good estimate (`text_bytes`)."""
     if not text:
         return 0
+    if isinstance(text, msgspec.Raw):
+        return text_bytes(text)
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 

@@ -16,6 +16,7 @@ from sidecar.dialects.bulk import bulk_in, weighed
 from sidecar.dialects.dialect import BodyEdit, Change, Clamp, Heading, IncludeUsage, Reader, Spoken, Unreadable
 from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, Lists, count, size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw
 from sidecar.dialects.ndjson import Lines
 from sidecar.dialects.openai.content import message_of, prompts_of
 from sidecar.dialects.parts import Written, blob, bounded, called, said
@@ -91,8 +92,8 @@ class _Request(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
-    content: str | None = None
-    thinking: str | None = None
+    content: Text = None
+    thinking: Text = None
     tool_calls: list[_Call] | None = None
 
 
@@ -103,8 +104,8 @@ class _Failure(msgspec.Struct, gc=False):
 class _Line(msgspec.Struct, gc=False):
     model: str | None = None
     message: _Message | None = None
-    response: str | None = None
-    thinking: str | None = None
+    response: Text = None
+    thinking: Text = None
     done: bool = False
     done_reason: str | None = None
     prompt_eval_count: int | float | None = None
@@ -115,6 +116,7 @@ class _Line(msgspec.Struct, gc=False):
 _request = Lenient(_Request).skim
 _tools = Lists(_Call).read
 _line = Lenient(_Line).decode
+_long_line = Lenient(left_raw(_Line)).decode
 
 
 def operation(heading: Heading) -> str:
@@ -159,7 +161,7 @@ def reader(asked: Asked, status: int, content_type: str, fields: Mapping[str, st
     if status >= 400:
         return WholeBody(answered, lambda body: _fail(answered, _line(body), ""))
     if not asked.streams or content_type.startswith("application/json"):
-        return WholeBody(answered, lambda body: _take(answered, _line(body)))
+        return WholeBody(answered, lambda body: _take(answered, (_line if len(body) <= LONG_BYTES else _long_line)(body)))
     return _Stream(answered)
 
 

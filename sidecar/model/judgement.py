@@ -200,6 +200,7 @@ def judge(
     """
     answered = dialogue.answered if dialogue is not None else None
     is_exposed = has_bytes if answered is None or answered.is_unreadable else answered.content_bytes > 0
+    is_exposed = is_exposed and error not in _ON_PURPOSE  # what was given up, nobody got
     if purpose == _CHAOS:
         return Judgement(INJECTED, Phase.END, error or _status_kind(status), is_exposed)
     word = answered.error_type if answered is not None else ""
@@ -322,8 +323,12 @@ _WANT = frozenset(
     }
 )
 """The operator's to mend, and the agent was not served."""
-_NOT_THE_ANSWERS = frozenset(code for code, meaning in CODES.items() if meaning.fault is not Fault.UPSTREAM)
-"""Codes that say more than an error in the answer does: it was not the upstream that ended the call."""
+_NOT_THE_ANSWERS = frozenset(code for code, meaning in CODES.items() if meaning.fault is not Fault.UPSTREAM) - _ON_PURPOSE
+"""
+Codes that say more than an error in the answer does: it was not the upstream that ended the call.
+
+What was given up may well have been so because of the error.
+"""
 
 _USED_UP = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
 _CALLERS_CODES = frozenset(

@@ -72,15 +72,15 @@ def begin_attempt(exchange: Exchange, rng: random.Random) -> Attempt:
     return Attempt(exchange, exchange.passage, span_id, _monotonic_ns())
 
 
-def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange) -> None:
-    """Settle what the attempt holds and tell the bus."""
+def attempt_finished(runtime: Runtime, attempt: Attempt, exchange: Exchange, *, is_seen: bool = True) -> None:
+    """Settle what the attempt holds and tell the bus; `is_seen` unless the agent hears neither its answer nor its failure."""
     started_at = attempt.started_at
     started_ns = exchange.started_ns + started_at - exchange.started_at
     dialogue = attempt.dialogue
     if attempt.transcript is not None:
         dialogue = attempt.dialogue = attempt.transcript.dialogue(started_ns)
         attempt.transcript = None
-    if dialogue is not None and attempt.error != "given_up":
+    if dialogue is not None and is_seen and attempt.error != "given_up":
         exchange.dialogue = dialogue if dialogue.content is None else dialogue.without_content()
     first_byte_at = attempt.first_byte_at
     connected_at = attempt.connected_at

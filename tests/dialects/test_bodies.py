@@ -54,6 +54,17 @@ def test_what_cannot_be_read_is_said_and_not_raised(error: Exception) -> None:
     assert reader.answered == Answered(is_ended=True, is_unreadable=True)
 
 
+def test_pieces_of_all_lengths_are_one_body_and_small_ones_few() -> None:
+    read: list[bytes] = []
+    reader = WholeBody(Answered(), read.append)
+    pieces = [b"a" * 70_000, *[b"b"] * 100_000, b"c" * 66_000, b"d", b"e" * 66_000]
+    for piece in pieces:
+        reader.feed(piece)
+    assert isinstance(reader._pieces, list) and len(reader._pieces) == 6
+    reader.end()
+    assert read == [b"".join(pieces)]
+
+
 @pytest.mark.parametrize("piece", [1, 3, 50])
 def test_a_body_above_the_bound_is_let_go(piece: int) -> None:
     reader = WholeBody(Answered(), pytest.fail, most_bytes=10)

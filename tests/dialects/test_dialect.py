@@ -52,6 +52,30 @@ def test_rubbish_is_read_as_far_as_it_goes_or_unreadable(name: str, body: bytes)
     assert isinstance(asked, Asked)
 
 
+@pytest.mark.parametrize(
+    ("value", "first"),
+    [("a", "a"), ("a, b", "a"), ("a, a", "a"), (", b", ""), ("", ""), ("a,b", "a,b"), ("application/json; q=1, text/plain", "application/json; q=1")],
+)
+def test_a_field_that_stands_twice_counts_as_its_first_line(value: str, first: str) -> None:
+    assert Heading("GET", "/", fields={"x": value}).only("x") == first
+    assert Heading("GET", "/").only("x") == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "media_type"),
+    [
+        ("Application/JSON ; charset=utf-8", "application/json"),
+        ("application/json, application/json", "application/json"),
+        ("application/json, text/plain", "application/json"),
+        ("text/plain, application/json", "text/plain"),
+        ('application/json; profile="a, b"', "application/json"),
+        ("", ""),
+    ],
+)
+def test_the_media_type_is_that_of_the_first_line(value: str, media_type: str) -> None:
+    assert Heading("POST", "/", fields={"content-type": value}).media_type == media_type
+
+
 NAMES = [
     "messages", "content", "role", "parts", "text", "type", "tool_calls", "function", "name", "arguments", "input", "output",
     "choices", "delta", "message", "system", "tools", "contents", "candidates", "params", "result", "status", "artifacts",

@@ -184,6 +184,15 @@ def test_a_providers_error_says_more_than_the_cut_that_follows_it_but_not_than_w
     assert judge(200, "stopped", chat(is_ended=False, error_type="overloaded_error")).kind == "stopped"
 
 
+@pytest.mark.parametrize("content", [0, 7])
+def test_what_we_gave_up_midway_is_not_its_upstreams_failure(content: int) -> None:
+    left = chat(is_ended=False, content_bytes=content)
+    assert judge(200, "given_up", left, has_bytes=True) == Judgement(judgement.REFUSED, Phase.FIRST_CONTENT, "given_up")
+    failed = replace(left, answered=ModelAnswered(error_type="overloaded_error", content_bytes=content))
+    judged = judge(200, "given_up", failed)
+    assert (judged.row.name, judged.kind, judged.is_exposed) == ("overloaded", "overloaded_error", False), "why it was given up"
+
+
 @pytest.mark.parametrize(("content", "row"), [(0, "cut_early"), (7, "cut")])
 def test_a_stream_that_ends_without_its_terminal_event_is_cut(content: int, row: str) -> None:
     judged = judge(200, "", chat(is_ended=False, content_bytes=content))

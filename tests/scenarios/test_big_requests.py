@@ -2,12 +2,14 @@
 A request of five megabytes passes a sidecar that runs: how long other calls have to wait for it.
 
 They wait for what the loop does in one turn. The sidecar has a thread of its own here, and each turn of its loop is measured in
-the CPU time of that thread, which no other process and no other thread of the test can lengthen. Of several requests the best one
-counts, and a machine that is slow in leaping over JSON has as much longer.
+the CPU time of that thread, which no other process and no other thread of the test can lengthen. The first request
+builds decoders and does not count; of those after it the median does, and a machine that is slow in leaping over JSON has as much
+longer.
 """
 
 import asyncio
 import socket
+import statistics
 import sys
 import threading
 import time
@@ -111,7 +113,7 @@ def quick_switches() -> Iterator[None]:
 
 def _holds(turns: Turns, port: int, request: bytes) -> Iterator[float]:
     with socket.create_connection(("127.0.0.1", port)) as client:
-        for _ in range(TRIES):
+        for _ in range(1 + TRIES):
             turns.longest()
             client.sendall(request)
             assert _until(client, _ANSWER).startswith(b"HTTP/1.1 200")
@@ -160,14 +162,16 @@ def test_a_request_of_five_megabytes_delays_other_calls_by_less_than_five_millis
             served = threads.submit(upstream.serve)
             ran = threads.submit(_runs, config_for(upstream.url, upstream={"dialect": dialect.name}), turns, began, over)
             head = b"POST /llm%b HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n" % (heading.path.encode(), fields, len(body))
-            holds = list(_holds(turns, began.result(10), head + body))
+            holds = list(_holds(turns, began.result(10), head + body))[1:]
         finally:
             over.set()
         attempts = ran.result(10)
         served.result(10)
     upstream.close()
     asked = [attempt.dialogue.asked for attempt in attempts if attempt.dialogue is not None]
-    assert [getattr(each, member) for each in asked] == [value] * TRIES, "the request was read"
+    assert [getattr(each, member) for each in asked] == [value] * (1 + TRIES), "the request was read"
     assert change in upstream.seen, "and changed"
-    record_testsuite_property(f"longest_hold_ms of {kind}", round(min(holds) * 1e3, 2))
-    assert min(holds) < MOST_S * max(1.0, _best(lambda: _skip(body)) / _USUAL_SKIP_S), holds
+    median = statistics.median(holds)
+    record_testsuite_property(f"median_hold_ms of {kind}", round(median * 1e3, 2))
+    record_testsuite_property(f"longest_hold_ms of {kind}", round(max(holds) * 1e3, 2))
+    assert median < MOST_S * max(1.0, _best(lambda: _skip(body)) / _USUAL_SKIP_S), holds

@@ -9,7 +9,7 @@ from sidecar.model.change import Clamp
 from sidecar.model.errors import Refused
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import Mode, Passage, Purpose
-from sidecar.traffic.inspection import Inspection, without_coding
+from sidecar.traffic.inspection import KEPT_BYTES, Inspection, without_coding
 from tests.traffic.test_inspector import inspector
 from tests.traffic.wire import parrot
 
@@ -37,6 +37,20 @@ def test_what_is_too_large_has_no_record_that_could_be_changed() -> None:
     assert transcript is not None
     assert (transcript.unread, transcript.body, attempt.change(Clamp(1))) == ("too_large", None, "too_large")
     assert attempt.idle_timeout_s == 0.0
+
+
+def test_a_change_after_a_large_body_has_gone_is_as_harmless_as_any_that_comes_late() -> None:
+    body = b"x" * (KEPT_BYTES + 1)
+    inspection, subject = Inspection(inspector()), exchange()
+    inspection.begin(NO_LISTENER, subject, body)
+    attempt = Attempt(subject, PASSAGE, b"a" * 8, 0)
+    transcript = inspection.open(attempt, int, 9.0)
+    assert transcript is not None
+    transcript.is_sent = True
+    assert attempt.change(Clamp(1)) == "sent"
+    inspection.sent(transcript)
+    assert (transcript.body, attempt.change(Clamp(1))) == (None, "sent")
+    assert (transcript.edits, transcript.skipped) == ((), ())
 
 
 def test_a_standing_stream_may_be_silent_from_its_very_beginning() -> None:

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.model.asked import Asked
+from sidecar.model.dialogue import Dialogue
 from sidecar.model.exchange import Exchange, Outcome
 from sidecar.model.facts import AttemptFinished, ExchangeFinished, Mode, Passage, Purpose
 from sidecar.model.sampling import Sampler, from_environ
@@ -180,6 +182,16 @@ def test_an_exchange_becomes_a_fact_that_is_measured_by_the_clock_that_never_jum
             b"a=1", 201, "", 10, 20, 1.5, 2,
         )
     ]  # fmt: skip
+
+
+def test_an_attempt_that_the_agent_hears_nothing_of_is_not_what_the_exchange_came_to(of: Meter) -> None:
+    exchange, said = of.begins(), [Dialogue(Asked("d", each)) for each in ("failed", "dropped", "given up")]
+    for dialogue, error, is_seen in zip(said, ("upstream_cut", "", "given_up"), (True, False, True), strict=True):
+        attempt = meter.begin_attempt(exchange, of.runtime.rng)
+        attempt.dialogue, attempt.error = dialogue, error
+        meter.attempt_finished(of.runtime, attempt, exchange, is_seen=is_seen)
+    assert exchange.dialogue is said[0]
+    assert [fact.dialogue for fact in of.facts] == said
 
 
 def test_what_is_held_is_settled_before_anybody_hears_of_the_end(of: Meter) -> None:

@@ -146,20 +146,16 @@ def operation_of(heading: Heading) -> str:
     return GUESS if _may_be_json_rpc(heading) else ""
 
 
-def _media_type(heading: Heading) -> str:
-    return heading.fields.get("content-type", "").partition(";")[0].strip().lower()
-
-
 def _is_marked(heading: Heading) -> bool:
     fields = heading.fields
-    if any(mark in fields for mark in _MARKS) or _media_type(heading) == MEDIA_TYPE:
+    if any(mark in fields for mark in _MARKS) or heading.media_type == MEDIA_TYPE:
         return True
     return MEDIA_TYPE in fields.get("accept", "").lower() or (_VERSION.lower() + "=") in heading.query.lower()
 
 
 def _may_be_json_rpc(heading: Heading) -> bool:
     """JSON to a path that is nobody's REST: no version among its segments, no verb and no file at its end."""
-    if _media_type(heading) != "application/json" or any(name in heading.fields for name in _OF_OTHERS):
+    if heading.media_type != "application/json" or any(name in heading.fields for name in _OF_OTHERS):
         return False
     *before, last = heading.path.rstrip("/").lower().split("/")
     if ":" in last or "." in last:
@@ -301,7 +297,7 @@ def _listed(raw: Raw) -> tuple[str, ...]:
 
 def _told_version(heading: Heading) -> str:
     """Major and minor of the version that head or query name, "" where they name none (patch levels do not count)."""
-    told = heading.fields.get("a2a-version", "").strip() or (_in_query(heading.query, _VERSION) if heading.query else "")
+    told = heading.only("a2a-version").strip() or (_in_query(heading.query, _VERSION) if heading.query else "")
     major, _, rest = told.partition(".")
     minor = rest.partition(".")[0]
     is_version = major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit() and len(major) + len(minor) < 9

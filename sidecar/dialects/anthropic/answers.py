@@ -10,6 +10,8 @@ from sidecar.dialects.anthropic.usage import Counts, Tally, tier
 from sidecar.dialects.bodies import WholeBody
 from sidecar.dialects.dialect import Reader, Unreadable
 from sidecar.dialects.lenient import Lenient
+from sidecar.dialects.lenient import size as _size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw
 from sidecar.dialects.sse import EventStream
 from sidecar.model.answered import ModelAnswered, ToolCall
 from sidecar.model.asked import Asked
@@ -76,8 +78,8 @@ class _Block(msgspec.Struct, gc=False):
     type: str | None = None
     id: str | None = None
     name: str | None = None
-    text: str | None = None
-    thinking: str | None = None
+    text: Text = None
+    thinking: Text = None
     input: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -115,6 +117,7 @@ class _Event(msgspec.Struct, gc=False):
 
 
 _MESSAGE = Lenient(_Message)
+_LONG_MESSAGE = Lenient(left_raw(_Message))
 _EVENT = Lenient(_Event)
 
 
@@ -129,7 +132,7 @@ def reader(asked: Asked, status: int, content_type: str, fields: Mapping[str, st
 
 def read(answered: ModelAnswered, body: bytes) -> None:
     """Read a whole message, or an error in its place; raises `Unreadable`."""
-    told = _MESSAGE.decode(body)
+    told = (_MESSAGE if len(body) <= LONG_BYTES else _LONG_MESSAGE).decode(body)
     _begin(answered, told)
     if told.error is not None:
         _fail(answered, told.error)
@@ -302,9 +305,3 @@ def _index(told: _Event) -> int:
 
 def _short(text: str | None) -> str:
     return text[:_MOST_TEXT] if text else ""
-
-
-def _size(text: str | None) -> int:
-    if not text:
-        return 0
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

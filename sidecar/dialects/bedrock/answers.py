@@ -13,6 +13,7 @@ from sidecar.dialects.bedrock.questions import Performance, Tier, tier_of
 from sidecar.dialects.bedrock.streams import BedrockAnswered, event
 from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, count, raw_size, size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw
 from sidecar.model.answered import ModelAnswered, ToolCall
 from sidecar.model.usage import CONTRADICTION, Usage
 
@@ -50,7 +51,7 @@ class _ToolUse(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _ReasoningText(msgspec.Struct, gc=False):
-    text: str = ""
+    text: Text = ""
 
 
 class _Reasoning(msgspec.Struct, gc=False, rename="camel"):
@@ -58,7 +59,7 @@ class _Reasoning(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _Text(msgspec.Struct, gc=False):
-    text: str = ""
+    text: Text = ""
 
 
 class _Cited(msgspec.Struct, gc=False):
@@ -66,7 +67,7 @@ class _Cited(msgspec.Struct, gc=False):
 
 
 class _Written(msgspec.Struct, gc=False, rename="camel"):
-    text: str | None = None
+    text: Text = None
     tool_use: _ToolUse | None = None
     reasoning_content: _Reasoning | None = None
     citations_content: _Cited | None = None
@@ -121,6 +122,7 @@ class _Stop(msgspec.Struct, gc=False, rename="camel"):
 
 
 _answer = Lenient(_Answer).decode
+_long_answer = Lenient(left_raw(_Answer)).decode
 _delta = Lenient(_BlockDelta).decode
 _start = Lenient(_BlockStart).decode
 _stop = Lenient(_Stop).decode
@@ -155,7 +157,7 @@ def usage_of(told: TokenUsage) -> Usage:
 
 def read_answer(answered: ModelAnswered, body: bytes) -> None:
     """Note what a whole answer says; raises `Unreadable`."""
-    told = _answer(body)
+    told = (_answer if len(body) <= LONG_BYTES else _long_answer)(body)
     _take_metadata(answered, told)
     finish(answered, told.stop_reason)
     message = told.output.message if told.output else None

@@ -18,6 +18,7 @@ from sidecar.dialects.bedrock.streams import BedrockAnswered, event
 from sidecar.dialects.dialect import Reader
 from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, count, raw_size, size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw
 from sidecar.dialects.sse import EventStream
 from sidecar.dialects.sse import event as sse_event
 from sidecar.model.answered import ModelAnswered
@@ -50,18 +51,18 @@ class _Measured(msgspec.Struct, gc=False):
 
 
 class _Result(msgspec.Struct, gc=False, rename="camel"):
-    output_text: str | None = None
+    output_text: Text = None
     token_count: int | float | None = None
     completion_reason: str | None = None
 
 
 class _Spoken(msgspec.Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
+    content: Text = None
+    reasoning_content: Text = None
 
 
 class _Choice(msgspec.Struct, gc=False):
-    text: str | None = None
+    text: Text = None
     message: _Spoken | None = None
     delta: _Spoken | None = None
     stop_reason: str | None = None
@@ -80,13 +81,13 @@ class _Piece(msgspec.Struct, gc=False):
 
     id: str | None = None
     model: str | None = None
-    text: str | None = None  # Cohere
+    text: Text = None  # Cohere
     finish_reason: str | None = None
-    generation: str | None = None  # Meta
+    generation: Text = None  # Meta
     stop_reason: str | None = None
     prompt_token_count: int | float | None = None
     generation_token_count: int | float | None = None
-    output_text: str | None = msgspec.field(name="outputText", default=None)  # Titan, streaming
+    output_text: Text = msgspec.field(name="outputText", default=None)  # Titan, streaming
     completion_reason: str | None = msgspec.field(name="completionReason", default=None)
     results: list[_Result] | None = None  # Titan
     input_text_token_count: int | float | None = msgspec.field(name="inputTextTokenCount", default=None)
@@ -110,6 +111,7 @@ _NOTHING = _Counted()
 _chunk = Lenient(_Chunk).decode
 _measured = Lenient(_Measured).decode
 _piece = Lenient(_Piece).decode
+_long_piece = Lenient(left_raw(_Piece)).decode
 _nova = Lenient(_Nova).decode
 _NOVA = [(field.name, field.encode_name) for field in msgspec.structs.fields(_Nova)]
 
@@ -138,7 +140,7 @@ def read_body(asked: BedrockAsked, answered: BedrockAnswered, body: bytes) -> No
         elif asked.family == "nova":
             read_answer(answered, body)
         else:
-            _take(answered, _piece(body))
+            _take(answered, (_piece if len(body) <= LONG_BYTES else _long_piece)(body))
     finally:  # also where the body is no JSON: an image, for instance
         if asked.inner is None or answered.usage is None:
             answered.usage = head or answered.usage
@@ -247,9 +249,7 @@ def _measure(answered: BedrockAnswered, data: bytes) -> None:
 
 def _take(answered: BedrockAnswered, told: _Piece) -> None:
     """Note what a whole answer or a chunk of it says, whoever's it is."""
-    text = told.generation or told.output_text or told.text
-    if text:
-        answered.content_bytes += size(text)
+    answered.content_bytes += size(told.generation) or size(told.output_text) or size(told.text)
     reason = told.stop_reason or told.finish_reason or told.completion_reason
     if reason:
         finish(answered, reason)

@@ -13,6 +13,7 @@ import msgspec
 from sidecar.dialects.dialect import Unreadable
 from sidecar.dialects.doubt import nonsense
 from sidecar.dialects.lenient import Lenient, count, size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw, words
 from sidecar.dialects.ndjson import Lines
 from sidecar.dialects.sse import EventStream, event
 from sidecar.model.answered import ModelAnswered, ToolCall
@@ -62,7 +63,7 @@ class _Counts(msgspec.Struct, gc=False):
 
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: str | None = None
+    arguments: Text = None
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -73,8 +74,8 @@ class _Call(msgspec.Struct, gc=False):
 
 
 class _Part(msgspec.Struct, gc=False):
-    text: str | None = None
-    thinking: str | None = None
+    text: Text = None
+    thinking: Text = None
 
 
 class _Said(msgspec.Struct, gc=False):
@@ -96,7 +97,7 @@ class _Message(msgspec.Struct, gc=False):
     """The message of a whole answer."""
 
     content: list[_Part] | None = None
-    tool_plan: str | None = None
+    tool_plan: Text = None
     tool_calls: list[_Call] | None = None
 
 
@@ -108,7 +109,7 @@ class _Whole(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     usage: _Counts | None = None
     meta: _Counts | None = None
-    text: str | None = None
+    text: Text = None
     generation_id: str | None = None
     response_id: str | None = None
     tool_calls: list[_Call] | None = None
@@ -128,6 +129,7 @@ class _Event(msgspec.Struct, gc=False):
 
 
 _whole = Lenient(_Whole).decode
+_long = Lenient(left_raw(_Whole)).decode
 _event = Lenient(_Event).decode
 
 
@@ -140,7 +142,7 @@ def read_error(answered: CohereAnswered, body: bytes) -> None:
 
 def read_whole(answered: CohereAnswered, body: bytes) -> None:
     """Note what a whole answer says; raises `Unreadable`."""
-    _take_whole(answered, _whole(body))
+    _take_whole(answered, (_whole if len(body) <= LONG_BYTES else _long)(body))
 
 
 def _take_whole(answered: CohereAnswered, told: _Whole) -> None:
@@ -224,7 +226,7 @@ class Stream:
                 self._call = _call(answered, delta.message.tool_calls)
         elif kind == "tool-call-delta":
             if delta.message and isinstance(delta.message.tool_calls, _Call) and delta.message.tool_calls.function:
-                self._grow(delta.message.tool_calls.function.arguments or "")
+                self._grow(words(delta.message.tool_calls.function.arguments) or "")
         elif kind == "tool-plan-delta":
             answered.content_bytes += size(delta.message.tool_plan) if delta.message else 0
         elif kind == "message-end":
@@ -301,8 +303,8 @@ def _count(answered: CohereAnswered, told: _Counts | None) -> None:
 def _call(answered: CohereAnswered, told: _Call) -> ToolCall | None:
     """Note a call, as far as it is told at once."""
     function = told.function or _Function(told.name)
-    arguments = (function.arguments or "").encode("utf-8", "replace") or bytes(told.parameters)
-    answered.content_bytes += len(arguments)
+    arguments = (words(function.arguments) or "").encode("utf-8", "replace") or bytes(told.parameters)
+    answered.content_bytes += len(arguments) or size(function.arguments)  # what is too long to be kept counts all the same
     if len(answered.tool_calls) >= _MOST_CALLS:
         return None
     call = ToolCall((told.id or "")[:_MOST_TEXT], (function.name or "")[:_MOST_TEXT], arguments[:MOST_ARGUMENTS])

@@ -10,7 +10,8 @@ from sidecar.dialects.bodies import WholeBody
 from sidecar.dialects.dialect import Reader, Unreadable
 from sidecar.dialects.gemini.elements import Elements
 from sidecar.dialects.gemini.usage import Metadata, searches, tier, usage
-from sidecar.dialects.lenient import Lenient
+from sidecar.dialects.lenient import Lenient, size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw
 from sidecar.dialects.sse import EventStream
 from sidecar.model.answered import ModelAnswered, ToolCall
 from sidecar.model.asked import Asked
@@ -79,12 +80,12 @@ class _Call(msgspec.Struct, gc=False):
 
 
 class _Code(msgspec.Struct, gc=False):
-    code: str | None = None
-    output: str | None = None
+    code: Text = None
+    output: Text = None
 
 
 class _Part(msgspec.Struct, gc=False, rename="camel"):
-    text: str | None = None
+    text: Text = None
     function_call: _Call | None = None
     executable_code: _Code | None = None
     inline_data: msgspec.Raw = msgspec.Raw(b"")
@@ -145,6 +146,7 @@ class _Counted(msgspec.Struct, gc=False, rename="camel"):
 
 
 _RESPONSE = Lenient(_Response)
+_LONG_RESPONSE = Lenient(left_raw(_Response))
 _COUNTED = Lenient(_Counted)
 
 
@@ -294,7 +296,7 @@ class _Gathered:
 
     def take(self, data: bytes) -> None:
         """Take one response; raises `Unreadable`."""
-        told = _RESPONSE.decode(data)
+        told = (_RESPONSE if len(data) <= LONG_BYTES else _LONG_RESPONSE).decode(data)
         self.has_any = True
         answered = self._answered
         if told.candidates:
@@ -336,13 +338,12 @@ class _Gathered:
 
     def _take_part(self, part: _Part) -> None:
         answered = self._answered
-        if part.text:
-            text = part.text
-            answered.content_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if length := size(part.text):
+            answered.content_bytes += length
         elif part.function_call is not None:
             self._call(part.function_call)
         elif part.executable_code is not None and part.executable_code.code:
-            answered.content_bytes += len(part.executable_code.code.encode("utf-8", "replace"))
+            answered.content_bytes += size(part.executable_code.code)
         elif memoryview(part.inline_data).nbytes:
             answered.content_bytes += 1  # something came, but its bytes are no measure of its tokens
 

@@ -124,7 +124,7 @@ def operation_of(heading: Heading) -> str:
     has_fields = "mcp-session-id" in fields or "mcp-protocol-version" in fields or "mcp-method" in fields
     accepted = fields.get("accept", "").lower()
     if heading.method == "POST":
-        if fields.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if heading.media_type != "application/json":
             return ""
         if has_fields or path.endswith(("/mcp", "/sse")) or _is_of_a_stream(path, heading.query):
             return MESSAGE
@@ -150,13 +150,15 @@ def session_in(query: str) -> str:
 
 def call_of(operation: str, heading: Heading, body: bytes) -> McpCall:
     """Read a request; raises `Unreadable` where a POST's body is no message, or a guess was wrong."""
-    fields = heading.fields
-    session = fields.get("mcp-session-id", "")[:MOST_TEXT] or (session_in(heading.query) if heading.query else "")
-    version = fields.get("mcp-protocol-version", "")[:MOST_TEXT]
+    session = heading.only("mcp-session-id")[:MOST_TEXT] or (session_in(heading.query) if heading.query else "")
+    version = heading.only("mcp-protocol-version")[:MOST_TEXT]
     if operation in (LISTEN, END_SESSION):
         listens = operation == LISTEN
         return McpCall("mcp", operation, streams=listens, is_standing=listens, session=session, protocol_version=version)
-    call = message_of(body, session, version, fields.get("mcp-name", ""))
+    named = heading.fields.get("mcp-name", "")
+    if ", " in named:  # two lines of it, or a name with a comma: nobody can tell, and what is named in the body counts anyway
+        named = ""
+    call = message_of(body, session, version, named)
     if operation == GUESS and not is_method(call.operation):
         raise Unreadable("no method of MCP")
     return call

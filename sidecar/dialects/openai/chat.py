@@ -1,11 +1,12 @@
 """Answers of chat/completions and completions, which differ in one member: whole ones, and those that come in chunks."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sidecar.dialects.dialect import Unreadable
-from sidecar.dialects.lenient import MOST_COUNT, Lenient, count, size
+from sidecar.dialects.lenient import MOST_COUNT, Lenient, Lists, count, size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw, text_or, words
 from sidecar.dialects.openai import errors
 from sidecar.dialects.openai.answered import LONGEST, OpenAiAnswered
 from sidecar.dialects.openai.calls import ToolCalls
@@ -17,11 +18,16 @@ _MOST_EVENT_BYTES = 4 << 20  # a chunk holds some tokens, and what audio they ar
 _MOST_CHOICES = 128
 _ABSENT = msgspec.Raw()
 
+if TYPE_CHECKING:
+    Content = Text | list[Any]
+else:
+    Content = text_or(list[Any])  # Mistral's reasoning models send parts
+
 
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: str | None = None
-    input: str | None = None  # of a custom tool
+    arguments: Text = None
+    input: Text = None  # of a custom tool
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -32,17 +38,17 @@ class _Call(msgspec.Struct, gc=False):
 
 
 class _Audio(msgspec.Struct, gc=False):
-    data: str | None = None
-    transcript: str | None = None
+    data: Text = None
+    transcript: Text = None
 
 
 class _Said(msgspec.Struct, gc=False):
     """A message, or a delta of it."""
 
-    content: str | list[Any] | None = None  # Mistral's reasoning models send parts
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
+    content: Content = None
+    reasoning_content: Text = None
+    reasoning: Text = None
+    refusal: Text = None
     tool_calls: list[_Call] | None = None
     function_call: _Function | None = None
     audio: _Audio | None = None
@@ -52,7 +58,7 @@ class _Choice(msgspec.Struct, gc=False):
     index: int | None = None
     delta: _Said | None = None
     message: _Said | None = None
-    text: str | None = None
+    text: Text = None
     finish_reason: str | None = None
     usage: Told | None = None  # Moonshot
 
@@ -73,7 +79,17 @@ class _Chunk(msgspec.Struct, gc=False):
     error: msgspec.Raw = _ABSENT
 
 
+class _Part(msgspec.Struct, gc=False):
+    """A part of a long answer's content."""
+
+    text: msgspec.Raw = msgspec.Raw()
+    thinking: msgspec.Raw = msgspec.Raw()
+
+
 _CHUNK = Lenient(_Chunk)
+_LONG_CHUNK = Lenient(left_raw(_Chunk))
+_PARTS = msgspec.json.Decoder(list[_Part]).decode
+_ODD_PARTS = Lists(_Part)
 
 
 class ChatAnswer:
@@ -145,10 +161,12 @@ class ChatAnswer:
 
     def _piece(self, key: tuple[int, int] | None, call_id: str | None, function: _Function | None) -> None:
         name = function.name if function is not None else None
-        arguments = (function.arguments or function.input) if function is not None else None
+        arguments = (words(function.arguments) or words(function.input)) if function is not None else None
         if self._calls is None:
             self._calls = ToolCalls(self.answered.tool_calls)
         self.answered.content_bytes += self._calls.piece(key, call_id, name, arguments)
+        if function is not None and not arguments:  # too long to be kept
+            self.answered.content_bytes += size(function.arguments) or size(function.input)
 
     def settle(self) -> None:
         """No more will come."""
@@ -170,7 +188,7 @@ class ChatBody(ChatAnswer):
 
 def take(body: bytes, answered: OpenAiAnswered, provider: str) -> None:
     """Read an answer that is not streamed, all of it; raises `Unreadable`."""
-    chunk = _CHUNK.decode(body)
+    chunk = _CHUNK.decode(body) if len(body) <= LONG_BYTES else _LONG_CHUNK.decode(body)
     choices = chunk.choices
     if (
         not choices
@@ -272,10 +290,12 @@ def _said_bytes(said: _Said) -> int:
     content = said.content
     if type(content) is str:
         length = len(content) if content.isascii() else size(content)
+    elif isinstance(content, msgspec.Raw):
+        length = _raw_bytes(content, 4)
     else:
         length = _parts_bytes(content, 4) if content else 0
     if said.reasoning_content or said.reasoning:  # the same may stand under both names
-        length += size(said.reasoning_content or said.reasoning)
+        length += size(said.reasoning_content) or size(said.reasoning)
     if said.refusal:
         length += size(said.refusal)
     if said.audio is not None:
@@ -292,3 +312,14 @@ def _parts_bytes(parts: Any, levels: int) -> int:
                 value = part.get(name)
                 total += size(value) if isinstance(value, str) else _parts_bytes(value, levels - 1)
     return total
+
+
+def _raw_bytes(content: msgspec.Raw, levels: int) -> int:
+    """The same of the content of a long answer: a text, or a list of parts."""
+    if not levels or bytes(memoryview(content)[:1]) != b"[":
+        return size(content)
+    try:
+        parts = _PARTS(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        parts = _ODD_PARTS.read(bytes(content)) or []
+    return sum(size(part.text) + _raw_bytes(part.thinking, levels - 1) for part in parts)

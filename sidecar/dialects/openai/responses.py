@@ -7,6 +7,7 @@ import msgspec
 
 from sidecar.dialects.dialect import Unreadable
 from sidecar.dialects.lenient import Lenient, count, size
+from sidecar.dialects.long_text import LONG_BYTES, Text, left_raw, words
 from sidecar.dialects.openai import errors
 from sidecar.dialects.openai.answered import OpenAiAnswered
 from sidecar.dialects.openai.calls import ToolCalls
@@ -30,8 +31,8 @@ _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.fa
 
 
 class _Part(msgspec.Struct, gc=False):
-    text: str | None = None
-    refusal: str | None = None
+    text: Text = None
+    refusal: Text = None
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -39,9 +40,9 @@ class _Item(msgspec.Struct, gc=False):
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
-    input: str | None = None
-    code: str | None = None
+    arguments: Text = None
+    input: Text = None
+    code: Text = None
     content: list[_Part] | None = None
     summary: list[_Part] | None = None
 
@@ -82,6 +83,7 @@ class _Event(msgspec.Struct, gc=False):
 
 
 _RESPONSE = Lenient(_Response)
+_LONG_RESPONSE = Lenient(left_raw(_Response))
 _EVENT = Lenient(_Event)
 
 
@@ -98,7 +100,7 @@ class ResponseAnswer:
     def read(self, body: bytes) -> None:
         """Read a response; its output is counted only where no deltas of it have been. Raises `Unreadable`."""
         answered = self.answered
-        told = _RESPONSE.decode(body)
+        told = (_RESPONSE if len(body) <= LONG_BYTES else _LONG_RESPONSE).decode(body)
         answered.tell(told.id, told.model, told.service_tier)
         answered.created = answered.created or count(told.created_at)
         output = told.output or ()
@@ -124,7 +126,7 @@ class ResponseAnswer:
     def item(self, index: int, item: _Item) -> None:
         """Take an item of the output, begun or complete; only what the client has to call is a tool call."""
         if item.type in _CALLS:
-            self._calls.piece((0, index), item.call_id or item.id, item.name, item.arguments or item.input)
+            self._calls.piece((0, index), item.call_id or item.id, item.name, words(item.arguments) or words(item.input))
 
     def arguments(self, index: int, piece: str) -> None:
         """Take a piece of a tool call's arguments."""

@@ -319,6 +319,8 @@ class HttpListener:
         """The passage of a call that goes nowhere: it was refused, or asked about the sidecar itself."""
         mode = Mode.CONNECT if request.method == b"CONNECT" else Mode.GATEWAY if request.target[:1] == b"/" else Mode.FORWARD
         path = request.target.decode("latin-1")
+        if mode is not Mode.GATEWAY:
+            path = _without_user(path)
         agent, task = agent_of(request, "", self.graph.agent), task_of(request, self.graph.task)
         method = request.method.decode("latin-1")
         trust = trust_of(request.baggage)
@@ -406,3 +408,10 @@ class HttpListener:
 def build(name: str, config: Config, runtime: Runtime) -> HttpListener:
     """Make the listener; it binds when it starts."""
     return HttpListener(name, config, runtime)
+
+
+def _without_user(target: str) -> str:
+    """A target whose authority has no user information, which may be a password: it was refused for it, and is only told."""
+    start = target.find("://") + 3 if "://" in target else 0
+    end = min((at for at in (target.find(mark, start) for mark in "/?#") if at >= 0), default=len(target))
+    return target[:start] + target[start:end].rpartition("@")[2] + target[end:]

@@ -4,6 +4,7 @@ from sidecar.traffic.room import Room
 from sidecar.traffic.wire.body import content_of
 from sidecar.traffic.wire.head import CHUNKED
 
+_PIECE_BYTES = 1 << 14  # shorter pieces are put together as they come: millions of them cost more than their bytes
 _MOST_LINES = 1 << 16
 """Of a chunked body: to put together chunks of a byte each takes seconds."""
 
@@ -13,10 +14,13 @@ class Collector:
     Collects one body of at most `most_bytes`; `length` is the request's, or `CHUNKED`.
 
     What waits here takes its place in a room that all calls share. `keeps`: so does what was collected, read or not, until it is
-    dropped, as whoever gets it keeps it. `why` says why a body was not collected.
+    dropped, as whoever gets it keeps it. `why` says why a body was not collected; `size` is the length of what has come.
     """
 
-    __slots__ = ("_is_chunked", "_keeps", "_lines", "_most_bytes", "_pending", "_room", "_taken", "is_collecting", "why")
+    __slots__ = (
+        "_is_chunked", "_is_read", "_keeps", "_lines", "_most_bytes", "_pieces", "_room", "_taken", "is_collecting",
+        "size", "why",
+    )  # fmt: skip
 
     def __init__(self, length: int, most_bytes: int, room: Room, *, keeps: bool = False) -> None:
         self._room = room
@@ -25,7 +29,9 @@ class Collector:
         self.why = "too_large"
         self._is_chunked = length == CHUNKED
         self._most_bytes = most_bytes
-        self._pending = bytearray()
+        self._pieces: list[bytes | bytearray] = []
+        self._is_read = True
+        self.size = 0
         self.is_collecting = length <= most_bytes
 
     def take(self, relayed: bytes, *, whole: bool) -> tuple[bytes, bytes | None] | None:
@@ -34,9 +40,13 @@ class Collector:
 
         The body is None where there is too much of it: what has come then goes on, and the rest as it comes.
         """
-        if whole and not self._pending and not self._keeps:
-            self.is_collecting = False
-            return relayed, self._body(relayed)
+        return self.content() if self.add(relayed, whole=whole) else None
+
+    def add(self, relayed: bytes, *, whole: bool) -> bool:
+        """As `take`, for who asks for the `content` later: whether it is there, or too long to be waited for."""
+        if whole and not self._pieces and not self._keeps:
+            self._pieces, self.size = [relayed], len(relayed)
+            return True
         has_room = self._room.take(len(relayed))
         if not has_room:
             self.why = "no_room"
@@ -44,20 +54,34 @@ class Collector:
                 self._room.occupy(len(relayed))
         if has_room or self._keeps:
             self._taken += len(relayed)
-        self._pending += relayed
+        self._put(relayed)
         if self._is_chunked:
             self._lines += relayed.count(b"\r\n")
             if self._lines > _MOST_LINES:
                 whole, has_room, self.why = False, False, "too_many_chunks"
-        if not whole and has_room and len(self._pending) <= self._most_bytes:
-            return None
-        content = bytes(self._pending)
+        self._is_read = whole and (has_room or not self._keeps)
+        return whole or not has_room or self.size > self._most_bytes
+
+    def content(self) -> tuple[bytes, bytes | None]:
+        """Return what `take` does; nothing is collected after it."""
+        pieces = self._pieces
+        content = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], bytes) else b"".join(pieces)
         if self._keeps:
             self.is_collecting = False
-            self._pending = bytearray()
+            self._pieces = []
         else:
             self.drop()
-        return content, self._body(content) if whole and (has_room or not self._keeps) else None
+        return content, self._body(content) if self._is_read else None
+
+    def _put(self, relayed: bytes) -> None:
+        self.size += len(relayed)
+        last = self._pieces[-1] if self._pieces else b""
+        if len(relayed) >= _PIECE_BYTES:
+            self._pieces.append(relayed)
+        elif isinstance(last, bytearray) and len(last) < 4 * _PIECE_BYTES:
+            last += relayed
+        else:
+            self._pieces.append(bytearray(relayed))
 
     def keep(self, content: bytes) -> None:
         """Collect no more, and have the place of content that somebody else has collected."""
@@ -68,7 +92,7 @@ class Collector:
     def drop(self) -> None:
         """Collect no more, and keep nothing; harmless when called twice."""
         self.is_collecting = False
-        self._pending = bytearray()
+        self._pieces = []
         self._room.give_back(self._taken)
         self._taken = 0
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sidecar.dialects.dialect import Spoken
+from sidecar.model.dialogue import Dialogue
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.traffic.inspection import Inspection
@@ -123,6 +124,10 @@ class FilteredCall(Call):
         """What has come of the request has gone on, and waits nowhere."""
         if self._collector is not None:
             self._collector.drop()
+
+    def remembers(self, dialogue: Dialogue) -> None:
+        """An attempt that was not delivered is over: keep what was said until the exchange is."""
+        self._trials.remembers(dialogue)
 
     def opened(self, attempt: Attempt) -> Transcript | None:
         if self.inspection is None:
@@ -240,6 +245,7 @@ class FilteredCall(Call):
         head = made_head(response, content, method=self.request.method)
         self.delivered = response
         self.exchange.status = response.status
+        self.exchange.dialogue = None  # that of an attempt that failed before: it is not what the agent sees
         self.exchange.first_byte_at = time.monotonic_ns()
         out = self._reply_head(head)
         if self.request.method != b"HEAD":
@@ -343,6 +349,7 @@ class FilteredCall(Call):
         self.keeps_no_content()
         self._count_response()
         super()._finish()
+        self._trials.forget()
 
     def _cut(self) -> None:
         if self._tail and self.exchange.error != "client_stalled":
@@ -350,6 +357,11 @@ class FilteredCall(Call):
             self._sent_on_bytes += len(self._tail)
             self._count_response()
         super()._cut()
+        self._trials.forget()
+
+    def client_gone(self) -> None:
+        super().client_gone()
+        self._trials.forget()
 
     def _count_response(self) -> None:
         """What the client gets is not what the upstream sent, where there are stages or nothing came from an upstream."""

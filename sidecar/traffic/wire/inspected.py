@@ -7,7 +7,8 @@ on purpose; what the upstream sends goes to the client first, and is read then.
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from sidecar.dialects.dialect import BodyEdit, Spoken
 from sidecar.model.errors import Refused
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 _monotonic_ns = time.monotonic_ns
 _OWN_TURN_BYTES = 1024 * 1024
-"""A request that is longer is read in a loop turn of its own, apart from the one that has brought its last bytes."""
+"""
+A request that is longer is put together in a loop turn of its own, apart from the one that has brought its last bytes, read in
+the next, and changed and sent in the one after that: other calls, which wait for a turn, wait for a part of it only.
+"""
 
 
 class InspectedCall(Call):
@@ -91,27 +95,44 @@ class InspectedCall(Call):
         if not collector.is_collecting:
             self._go(data, None)  # its head has said already that there is too much
             return
-        collected = collector.take(data, whole=self._inbound.body is None)
-        if collected is None:
+        if not collector.add(data, whole=self._inbound.body is None):
             return
-        content, body = collected
-        if body is not None and len(body) > _OWN_TURN_BYTES:
-            asyncio.get_running_loop().call_soon(self._go_late, content, body)  # it is whole: nothing else can come meanwhile
+        if self._inbound.body is None and collector.size > _OWN_TURN_BYTES:
+            self._in_turn(self._join, collector)  # it is whole: nothing else can come meanwhile
         else:
-            self._go(content, body)
+            self._go(*collector.content())
 
-    def _go_late(self, content: bytes, body: bytes) -> None:
+    def _join(self, collector: Collector) -> None:
+        content, body = collector.content()
+        self._in_turn(self._go, content, body)
+
+    def _in_turn(self, work: Callable[..., None], *told: Any) -> None:
+        asyncio.get_running_loop().call_soon(self._late, work, told)
+
+    def _late(self, work: Callable[..., None], told: tuple[Any, ...]) -> None:
         if self._inbound.call is self:  # the client may have gone meanwhile
-            self._go(content, body)
+            work(*told)
 
     # it goes on
 
     def _go(self, content: bytes, body: bytes | None) -> None:
-        """Read the request, ask the policies, and send it; `body` is None where it is not all there."""
-        ready, exchange, inspection, collector = self._ready, self.exchange, self._inspection, self._collector
+        """Read the request, and pass it on; `body` is None where it is not all there."""
+        collector = self._collector
+        try:
+            self._inspection.begin(self._listener, self.exchange, body, "" if collector is None else collector.why)
+        except Refused as refused:
+            self.refuse(refused)
+            return
+        if body is not None and len(body) > _OWN_TURN_BYTES:
+            self._in_turn(self._pass, content, body)
+        else:
+            self._pass(content, body)
+
+    def _pass(self, content: bytes, body: bytes | None) -> None:
+        """Ask the policies, and send what was read."""
+        ready, exchange, inspection = self._ready, self.exchange, self._inspection
         assert ready is not None
         try:
-            inspection.begin(self._listener, exchange, body, "" if collector is None else collector.why)
             if ready.may_ask_for_card and ready.chain_for(exchange.asked).filters:
                 self._filter(ready, content)
                 return

@@ -254,10 +254,17 @@ class Trial:
         """End it for a reason that is not its own: its connection cannot be used again, unless all has come."""
         if self.is_over:
             return
-        is_told = error == "given_up" and self.response is not None  # what was wanted of the upstream, it has said
-        self._end("" if is_told or self.ended_bytes >= 0 else error, Refused("given_up"), stages_hear=error)
+        is_dropped = error == "given_up"
+        is_told = is_dropped and self.response is not None and not self._is_midway  # what was wanted of it, it has said
+        said = "" if is_told or self.ended_bytes >= 0 else error
+        self._end(said, Refused("given_up"), stages_hear=error, is_seen=not is_dropped)
 
-    def _end(self, error: str, told: Refused, *, stages_hear: str = "") -> None:
+    @property
+    def _is_midway(self) -> bool:
+        """True in an answer that is read: left here, it is no whole one, and that is not its upstream's doing."""
+        return self.transcript is not None and self.attempt.status < 400
+
+    def _end(self, error: str, told: Refused, *, stages_hear: str = "", is_seen: bool = True) -> None:
         self.is_over = True
         self._wake()
         self._leave()
@@ -267,7 +274,9 @@ class Trial:
         attempt.error = error
         if attempt.address:
             attempt.sent_bytes = (self.transcript.sent_bytes if self.transcript is not None else 0) or self._call.sent_bytes
-        attempt_finished(self._call.listener.runtime, attempt, self._call.exchange)
+        attempt_finished(self._call.listener.runtime, attempt, self._call.exchange, is_seen=is_seen)
+        if attempt.dialogue is not None:
+            self._call.remembers(attempt.dialogue)
         if not self.heard.done():
             self.heard.set_exception(told)
             self.heard.exception()  # nobody may be waiting any more, which is no fault

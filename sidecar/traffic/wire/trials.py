@@ -8,6 +8,7 @@ that was begun ends, and is told of, once. What nobody returned when the call is
 import asyncio
 from typing import TYPE_CHECKING
 
+from sidecar.model.dialogue import Dialogue
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange
 from sidecar.model.facts import Mode
@@ -31,7 +32,7 @@ class Trials:
     """The attempts of one call, and its request's content for as long as it can be sent once more."""
 
     __slots__ = (
-        "_call", "_content", "_is_closed", "_is_sent_on", "_made", "_ready", "_streaming", "_thinks_since", "_trials",
+        "_call", "_content", "_is_closed", "_is_sent_on", "_made", "_ready", "_said", "_streaming", "_thinks_since", "_trials",
         "_wants_fresh",
     )  # fmt: skip
 
@@ -40,6 +41,7 @@ class Trials:
         self._ready = ready
         self._trials: dict[Attempt, Trial] = {}
         self._made: list[Response] = []
+        self._said: list[Dialogue] = []
         self._content = bytearray()
         self._streaming: Trial | None = None
         self._is_closed = self._is_sent_on = self._wants_fresh = False
@@ -180,6 +182,16 @@ class Trials:
         made, self._made = self._made, []
         for response in made:
             end_stages(self._call.listener, response, error)
+
+    def remembers(self, dialogue: Dialogue) -> None:
+        """An attempt that was not delivered is over, and this was said in it; whoever decides may look at it until the end."""
+        self._said.append(dialogue)
+
+    def forget(self) -> None:
+        """The exchange is over, and has been told of: let go of what is large in what was said."""
+        for dialogue in self._said:
+            dialogue.forget()
+        self._said.clear()
 
     # time
 

@@ -36,6 +36,8 @@ STREAM = {"accept": "text/event-stream"}
         (Heading("POST", "/anything", fields={**JSON, "mcp-protocol-version": "2025-06-18"}), MESSAGE),
         (Heading("POST", "/anything", fields={**JSON, "mcp-method": "tools/call"}), MESSAGE),
         (Heading("POST", "/a/mcp/", fields=JSON), MESSAGE),
+        (Heading("POST", "/mcp", fields={"content-type": "application/json, application/json"}), MESSAGE),
+        (Heading("POST", "/mcp", fields={"content-type": "text/plain, application/json"}), ""),
         (Heading("POST", "/sse", fields=JSON), MESSAGE),
         (Heading("POST", "/messages/", "session_id=5", fields=JSON), MESSAGE),
         (Heading("POST", "/message", "sessionId=5", fields=JSON), MESSAGE),
@@ -54,7 +56,7 @@ STREAM = {"accept": "text/event-stream"}
         (Heading("DELETE", "/mcp"), ""),
         (Heading("PUT", "/mcp", fields=BOTH), ""),
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_a_head_says_whether_it_speaks_mcp(heading: Heading, operation: str) -> None:
     assert operation_of(heading) == operation
@@ -83,6 +85,8 @@ def test_a_call_names_its_tool_prompt_or_resource(body: dict[str, object], targe
 def test_the_field_names_the_target_where_the_body_does_not() -> None:
     fields = {**BOTH, "mcp-name": "=?base64?w7hscw==?="}
     assert call_of(MESSAGE, Heading("POST", "/mcp", fields=fields), b'{"id":1,"method":"tools/call"}').target == "øls"
+    fields["mcp-name"] = "add, add"
+    assert call_of(MESSAGE, Heading("POST", "/mcp", fields=fields), b'{"id":1,"method":"tools/call"}').target == ""
     fields["mcp-name"] = "=?base64?!?="
     assert call_of(MESSAGE, Heading("POST", "/mcp", fields=fields), b'{"id":1,"method":"tools/call"}').target == "=?base64?!?="
 
@@ -91,11 +95,12 @@ def test_the_field_names_the_target_where_the_body_does_not() -> None:
     ("fields", "params", "version"),
     [
         ({"mcp-protocol-version": "2025-06-18"}, {"protocolVersion": "b"}, "2025-06-18"),
+        ({"mcp-protocol-version": "2025-06-18, 2025-11-25"}, {"protocolVersion": "b"}, "2025-06-18"),
         ({}, {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}, "protocolVersion": "b"}, "2026-07-28"),
         ({}, {"protocolVersion": "2024-11-05"}, "2024-11-05"),
         ({}, {"protocolVersion": None, "_meta": None}, ""),
     ],
-    ids=range(4),
+    ids=range(5),
 )
 def test_the_version_is_that_of_field_meta_or_handshake(fields: dict[str, str], params: dict[str, object], version: str) -> None:
     body = json.dumps({"id": 1, "method": "initialize", "params": params}).encode()
@@ -168,6 +173,17 @@ def test_a_message_of_megabytes_that_is_none_costs_no_second_look(body: bytes) -
 def test_what_is_no_message_cannot_be_read(body: bytes) -> None:
     with pytest.raises(Unreadable):
         message_of(body)
+
+
+@pytest.mark.parametrize(
+    ("field", "query", "session"),
+    [("a", "", "a"), ("a, b", "", "a"), ("a, a", "sessionId=c", "a"), ("a,b", "", "a,b"), (", b", "", ""), (", b", "sessionId=c", "c")],
+)
+def test_a_session_that_is_named_twice_is_the_first_one(field: str, query: str, session: str) -> None:
+    body = b'{"id":1,"method":"tools/list"}'
+    for operation in (MESSAGE, LISTEN):
+        call = call_of(operation, Heading("POST", "/mcp", query, fields={**JSON, "mcp-session-id": field}), body)
+        assert call.session == session
 
 
 @pytest.mark.parametrize(

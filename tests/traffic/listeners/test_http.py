@@ -679,3 +679,23 @@ async def test_beyond_loopback_and_through_the_proxy_the_host_is_nobodys_concern
 def test_only_names_may_be_allowed(name: str) -> None:
     with pytest.raises(ValueError, match="allow_hosts"):
         Config(allow_hosts=(name,))
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (b"http://u:secret@h:1/a@b?c=d@e", "http://h:1/a@b?c=d@e"),
+        (b"http://u:secret@h", "http://h"),
+        (b"http://a@b:secret@h?x", "http://h?x"),
+        (b"u:secret@h:443", "h:443"),
+        (b"http://h/u:p@x", "http://h/u:p@x"),
+        (b"/u:p@x", "/u:p@x"),
+        (b"*", "*"),
+    ],
+)
+async def test_a_refused_target_is_told_without_the_password_that_it_was_refused_for(place: Place, target: bytes, told: str) -> None:
+    listener = await place.opens(start=False)
+    method = b"CONNECT" if target[:1] == b"u" else b"OPTIONS" if target == b"*" else b"GET"
+    head = b"%b %b HTTP/1.1\r\nHost: h\r\n\r\n" % (method, target)
+    passage = listener.nowhere(parse_request(head, max_count=9, max_url_bytes=99), "127.0.0.1:1")
+    assert (passage.path, passage.target) == (told, told)

@@ -116,7 +116,9 @@ async def test_a_handshake_that_takes_too_long_is_given_up() -> None:
     async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        has_ended.set()
 
+    has_ended = asyncio.Event()
     async with await asyncio.start_server(says_nothing, "127.0.0.1", 0) as server:
         there = upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", connect_timeout=Duration("100ms"))
         reachable(there)
@@ -124,6 +126,7 @@ async def test_a_handshake_that_takes_too_long_is_given_up() -> None:
             await there.reach()
         assert caught.value.code == "connect_timeout"
         await there.stop()
+        await has_ended.wait()
 
 
 async def test_plain_http_calls_are_refused() -> None:

@@ -107,3 +107,23 @@ def test_what_is_kept_is_collected_in_pieces_too() -> None:
     assert room.taken_bytes == 8
     collector.drop()
     assert room.taken_bytes == 0
+
+
+def test_content_that_is_there_may_be_asked_for_later() -> None:
+    room = Room(1 << 20)
+    collector = Collector(200_000, 200_000, room)
+    sizes = (50_000, 3, 3, 99_994, 50_000)
+    pieces = [b"%d" % each * size for each, size in enumerate(sizes)]
+    assert [collector.add(piece, whole=piece is pieces[-1]) for piece in pieces] == [False, False, False, False, True]
+    assert collector.is_collecting and collector.size == 200_000
+    content, body = collector.content()
+    assert content == b"".join(pieces) and body is content
+    assert not collector.is_collecting and room.take(1 << 20)
+
+
+def test_millions_of_small_pieces_are_few() -> None:
+    collector = Collector(200_000, 1 << 20, Room(1 << 20))
+    for _ in range(200_000):
+        collector.add(b"x", whole=False)
+    assert len(collector._pieces) < 10
+    assert collector.add(b"", whole=True) and len(collector.content()[0]) == 200_000

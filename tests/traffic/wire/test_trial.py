@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.model.errors import Refused, UpstreamFailed
 from sidecar.model.exchange import Attempt, Exchange, Outcome
+from sidecar.model.judgement import of_fact
 from sidecar.traffic.chain import Forward, Stage
 from sidecar.traffic.response import Response
 from tests.traffic.wire.stand import CHUNKED, OK, Held, Stand, error_of, filtering, guard, request, status_of, turns
@@ -453,3 +454,86 @@ async def test_a_client_that_leaves_while_a_filter_waits_for_the_body_ends_the_a
     assert [fact.error for fact in wire.attempts] == ["client_gone"]
     await turns()
     assert wire.is_clean
+
+
+# what was said in it
+
+PARROT = {"dialect": "tests.traffic.wire.parrot"}
+MIDWAY = CHUNKED + b"2\r\nok\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "row"),
+    [
+        (OK, "", "ok"),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 1\r\n\r\n!", "", "failed"),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\n!", "", "failed"),
+        (MIDWAY, "given_up", "refused"),
+        (CHUNKED, "given_up", "refused"),
+        (CHUNKED + b"1\r\n!\r\n", "given_up", "failed"),
+    ],
+    ids=["whole", "an error", "an error, midway", "midway", "a head", "an error in a stream"],
+)
+async def test_an_answer_that_a_filter_drops_is_judged_by_what_came_and_not_for_what_we_did_not_take(
+    stand: SetUp, answer: bytes, error: str, row: str
+) -> None:
+    async def instead(exchange: Exchange, forward: Forward) -> Response:
+        (await forward(exchange)).drop()
+        return Response(200, "OK", [], b"own")
+
+    wire = stand(filtering(instead), upstream=PARROT)
+    far, near = wire.connection(), wire.client()
+    await goes(near, request(b"POST", b"/llm/say", body=b"stream"))
+    far.says(answer)
+    await turns()
+    assert near.takes().endswith(b"own")
+    (fact,) = wire.attempts
+    judged = of_fact(fact)
+    assert (fact.error, judged.row.name) == (error, row)
+    assert not (error and judged.is_exposed), "nobody got any of it"
+    assert wire.exchanges[0].dialogue is None, "its answer is not what the agent saw"
+    assert of_fact(wire.exchanges[0]).row.name == "ok"
+
+
+@pytest.mark.parametrize("how", ["fails", "whole"])
+async def test_an_answer_of_a_filters_own_has_no_dialogue_whatever_became_of_the_attempts_before(stand: SetUp, how: str) -> None:
+    async def fallback(exchange: Exchange, forward: Forward) -> Response:
+        try:
+            response = await forward(exchange)
+            return Response(200, "OK", [], b"own " + (await response.whole(100) or b""))
+        except UpstreamFailed:
+            return Response(200, "OK", [], b"own")
+
+    wire = stand(filtering(fallback), upstream=PARROT)
+    far, near = wire.connection(), wire.client()
+    await goes(near, request(b"POST", b"/llm/say", body=b"hello"))
+    if how == "fails":
+        far.breaks()
+    else:
+        far.says(OK)
+    await turns()
+    assert status_of(near.takes()) == 200
+    assert [fact.dialogue is None for fact in (*wire.attempts, *wire.exchanges)] == [False, True]
+
+
+async def test_a_response_that_a_filter_rewrites_keeps_its_dialogue(stand: SetUp) -> None:
+    class Shouts:
+        def data(self, chunk: bytes) -> bytes:
+            return chunk.upper()
+
+        def end(self, error: str) -> bytes:
+            return b""
+
+    async def rewrites(exchange: Exchange, forward: Forward) -> Response:
+        response = await forward(exchange)
+        assert await response.whole(100) == b"ok"
+        response.through(Shouts())
+        return response
+
+    wire = stand(filtering(rewrites), upstream=PARROT)
+    far, near = wire.connection(), wire.client()
+    await goes(near, request(b"POST", b"/llm/say", body=b"hello"))
+    far.says(OK)
+    await turns()
+    assert b"OK\r\n" in near.takes()
+    assert wire.exchanges[0].dialogue is wire.attempts[0].dialogue is not None

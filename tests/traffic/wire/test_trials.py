@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from sidecar.model.answered import ModelAnswered, ToolCall
 from sidecar.model.errors import Refused
 from sidecar.model.exchange import Attempt, Exchange
+from sidecar.model.facts import ExchangeFinished
 from sidecar.traffic.chain import Forward, Stage
 from sidecar.traffic.response import Response
 from sidecar.traffic.wire.trials import MOST_ATTEMPTS
@@ -370,3 +372,41 @@ async def test_a_client_that_takes_nothing_of_what_came_before_is_late_while_a_p
     wire.passes(5.1)
     wire.passes(5.1)
     assert [fact.error for fact in wire.exchanges] == ["", "client_stalled"]
+
+
+@pytest.mark.parametrize("how", ["own", "retried", "refused", "gone", "cut"])
+async def test_what_is_large_in_attempts_that_were_not_delivered_is_let_go_when_the_exchange_is_over(stand: SetUp, how: str) -> None:
+    gate = asyncio.Event()
+
+    async def again(exchange: Exchange, forward: Forward) -> Response:
+        (await forward(exchange)).drop()
+        await gate.wait()
+        if how == "refused":
+            raise Refused("destination_denied")
+        return Response(200, "OK", [], b"own") if how == "own" else await forward(exchange)
+
+    wire = stand(filtering(again), upstream={"dialect": "tests.traffic.wire.parrot"})
+    heard: list[bytes] = []
+    wire.runtime.bus.listen([ExchangeFinished], lambda _fact: heard.append(calls[0].arguments))
+    far, near = wire.connection(), wire.client()
+    await goes(near, request(b"POST", b"/llm/say", body=b"hello"))
+    far.says(OK)
+    await turns()
+    said = wire.attempts[0].dialogue
+    assert said is not None
+    assert isinstance(said.answered, ModelAnswered)
+    calls = said.answered.tool_calls
+    calls.append(ToolCall("1", "add", b"much"))
+    gate.set()
+    await turns()
+    if how == "retried":
+        far.says(OK)
+    elif how == "cut":
+        far.says(OK[:-1])
+        await turns()
+        far.breaks()
+    elif how == "gone":
+        near.breaks()
+    await turns()
+    assert len(wire.exchanges) == 1
+    assert (heard, calls[0].arguments) == ([b"much"], b""), "whoever hears of the end may still look at it"
