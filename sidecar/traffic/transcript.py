@@ -266,7 +266,8 @@ class Transcript:
                 reader.feed(data)  # here too, as this is how most answers come
             else:
                 self._read(data, _MOST_END_NS if self._decoder is None else 2 * _MOST_END_NS)
-                self._read_rest()
+                if self._behind_bytes:
+                    self._stop("too_costly")
             reader = self._reader or reader  # another one, where it was stopped
             reader.end()
         except Exception:  # noqa: BLE001 - as above

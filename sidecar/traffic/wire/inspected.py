@@ -182,6 +182,7 @@ class InspectedCall(Call):
         transcript = self._transcript
         if transcript is None:
             return super().upstream_answers(outbound, head)
+        transcript.flow = self
         transcript.answers(head)
         if transcript.removal is not None and head.length > 0:
             self._answered(head)
@@ -206,7 +207,6 @@ class InspectedCall(Call):
             transcript.feed(content)
         outbound = self._outbound
         if outbound is not None and not self._is_wrapped and not self._head_out:
-            transcript.flow = self
             if removal is None:
                 outbound.straight, outbound.reads = self._inbound.write_now, transcript.feed
             else:

@@ -738,13 +738,19 @@ async def test_every_piece_of_a_stream_is_read_as_it_passes(stand: SetUp, head: 
     assert dialogue(wire).first_content_s > 0
 
 
-async def test_an_upstream_waits_while_what_it_has_said_is_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", [b"one", b"y" * 100_000], ids=["short", "long"])
+async def test_an_upstream_waits_while_what_it_has_said_is_being_read(monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
     cpu_ns = iter(range(0, 10**12, 1_000_000))  # a millisecond for each step of 16 KiB
     monkeypatch.setattr("sidecar.traffic.transcript.time.thread_time_ns", lambda: next(cpu_ns))
     wire = Stand(upstream=PARROT)
     near, far = await asks(wire, say(b"usage"))
-    far.says(CHUNKED + chunk(b"one"))
+    far.says(CHUNKED + chunk(first))
+    await turns()
+    if not far.reads:  # a first piece that is long is held back, too
+        await asyncio.sleep(0)
+        await turns()
     assert far.reads
+    near.takes()
     far.says(chunk(b"x" * 200_000))
     assert near.takes().endswith(chunk(b"x" * 200_000))  # passed on before it is read
     assert not far.reads
@@ -759,7 +765,7 @@ async def test_an_upstream_waits_while_what_it_has_said_is_being_read(monkeypatc
     assert far.reads
     far.says(chunk(b"x" * 200_000) + b"0\r\n\r\n")
     await turns()
-    assert heard(wire).content_bytes == 400_003
+    assert heard(wire).content_bytes == 400_000 + len(first)
     assert heard(wire).is_ended
     await wire.stops()
 
