@@ -17,6 +17,7 @@ from sidecar.telemetry import agents
 from sidecar.telemetry import attributes as http
 from sidecar.telemetry.content import ContentWriter
 from sidecar.telemetry.dialogues import DialogueWriter, link
+from sidecar.telemetry.inference import model_of
 from sidecar.telemetry.redaction import redacted_query
 from sidecar.telemetry.semconv import Semconv
 from sidecar.telemetry.wire import PADDED, Cache, double_attribute, field, int_attribute, text_attribute, utf8, varint
@@ -307,7 +308,7 @@ def _model_of(dialogue: Dialogue) -> str:
     asked, answered = dialogue.asked, dialogue.answered
     if not isinstance(asked, ModelAsked):
         return ""
-    return (answered.model if isinstance(answered, ModelAnswered) else "") or asked.model
+    return model_of(asked, answered if isinstance(answered, ModelAnswered) else None)
 
 
 def _understood_block(key: _ClientKey) -> bytes:

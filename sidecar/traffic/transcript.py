@@ -245,10 +245,10 @@ class Transcript:
         if self.flow is not None and not self.is_late:
             self.flow.reading_is_behind(is_behind=False)
 
-    def _read_rest(self) -> None:
-        """Read all that is behind, within a bound: nothing more will come."""
-        if self._behind_bytes:
-            self._read(b"", _MOST_END_NS if self._decoder is None else 2 * _MOST_END_NS)
+    def _read_rest(self, data: bytes) -> None:
+        """Read all that is behind, and what came last, within a bound: nothing more will come."""
+        if data or self._behind_bytes:
+            self._read(data, _MOST_END_NS if self._decoder is None else 2 * _MOST_END_NS)
             if self._behind_bytes:
                 self._stop("too_costly")
 
@@ -265,9 +265,7 @@ class Transcript:
             if data and self._decoder is None and len(data) <= _CHEAP_BYTES and not self._behind:
                 reader.feed(data)  # here too, as this is how most answers come
             else:
-                self._read(data, _MOST_END_NS if self._decoder is None else 2 * _MOST_END_NS)
-                if self._behind_bytes:
-                    self._stop("too_costly")
+                self._read_rest(data)
             reader = self._reader or reader  # another one, where it was stopped
             reader.end()
         except Exception:  # noqa: BLE001 - as above
@@ -315,7 +313,7 @@ class Transcript:
         else:
             if self._waiting:
                 self._read_waiting(self._waiting)
-            self._read_rest()
+            self._read_rest(b"")
         self._is_over = True
         whole = self._whole
         if whole is not None and whole.taken:

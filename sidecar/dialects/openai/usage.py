@@ -66,7 +66,7 @@ def usage(told: Told | None, provider: str) -> Usage | None:
     if told is None:
         return None
     given, made = told.prompt_tokens, told.completion_tokens
-    if given and made and told.total_tokens == given + made and provider != "perplexity":
+    if given and made and told.total_tokens == given + made and provider not in _TOTALS_MORE:
         into = told.prompt_tokens_details or told.input_tokens_details or _NONE
         out = told.completion_tokens_details or told.output_tokens_details or _NONE
         cached, thought = into.cached_tokens or 0, out.reasoning_tokens or 0
